@@ -1,0 +1,136 @@
+"""What `gpucost record` can be told, checked before the command is started."""
+
+import os
+
+from gpucost.errors import UsageError
+
+DEFAULT_HZ = 10.0
+MIN_HZ = 0.1
+MAX_HZ = 50.0
+DEFAULT_RUNS = os.path.join(".gpucost", "runs")  # noqa: PTH118 (pathlib costs start-up time)
+BILLS = ("visible", "node")
+
+
+class RecordOptions:
+    """The options of one recording; see `gpucost record --help` for their meaning. `None` means: not given."""
+
+    __slots__ = ("bill", "command", "gpus", "hz", "labels", "live", "name", "price", "quiet", "runs")
+
+    def __init__(  # noqa: D107
+        self,
+        command: list[str],
+        *,
+        runs: str | None = None,
+        name: str | None = None,
+        labels: list[str] | None = None,
+        price: str | None = None,
+        hz: str | None = None,
+        gpus: str = "",
+        bill: str = "visible",
+        quiet: bool = False,
+        live: bool = False,
+    ) -> None:
+        self.command = command
+        self.runs = runs
+        self.name = name
+        self.labels = labels or []
+        self.price = price
+        self.hz = hz
+        self.gpus = gpus
+        self.bill = bill
+        self.quiet = quiet
+        self.live = live
+
+
+VALUES = {
+    "--runs": "runs",
+    "--name": "name",
+    "--label": "labels",
+    "--price": "price",
+    "--hz": "hz",
+    "--gpus": "gpus",
+    "--bill": "bill",
+}
+"""Options with a value, and the field each sets; `--label` may be repeated."""
+
+FLAGS = {"--quiet": "quiet", "-q": "quiet", "--live": "live"}
+
+
+def parse(argv: list[str]) -> RecordOptions | None:
+    """Read the arguments of `gpucost record` without a command-line library, which would cost more than all the rest of the start.
+
+    Returns:
+        The options, or None when anything is unusual (help, an unknown option, a missing value): the full parser then explains.
+    """
+    fields: dict[str, object] = {}
+    labels: list[str] = []
+    rest = list(argv)
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word in FLAGS:
+            fields[FLAGS[word]] = True
+            continue
+        option, equals, value = word.partition("=")
+        if option not in VALUES or (not equals and not rest):
+            return None
+        value = value if equals else rest.pop(0)
+        if option == "--label":
+            labels.append(value)
+        else:
+            fields[VALUES[option]] = value
+    return RecordOptions(rest, labels=labels, **fields) if rest else None  # type: ignore[arg-type]
+
+
+def check(options: RecordOptions) -> None:
+    """Refuse what cannot be recorded.
+
+    Raises:
+        UsageError: with what to do.
+    """
+    if not options.command or not options.command[0]:
+        raise UsageError("there is no command to record", hint="gpucost record -- COMMAND [ARGS]")
+    if options.hz is not None:
+        parse_hz(options.hz)
+    parse_labels(options.labels)
+    if options.bill not in BILLS:
+        raise UsageError(f"--bill is {options.bill!r}, but takes visible or node")
+    if options.price is not None:
+        from gpucost.prices import parse_price
+
+        parse_price(options.price)
+    if options.gpus:
+        from gpucost.collectors.selection import parse_gpus
+
+        parse_gpus(options.gpus)
+
+
+def parse_hz(text: str | float) -> float:
+    """Ticks a second.
+
+    Raises:
+        UsageError: not a number from 0.1 to 50.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not MIN_HZ <= value <= MAX_HZ:
+        raise UsageError(f"the sampling rate is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)")
+    return value
+
+
+def parse_labels(pairs: list[str]) -> dict[str, str]:
+    """`k=v` pairs as a mapping; a later pair wins.
+
+    Raises:
+        UsageError: a pair has no `=` or no key.
+    """
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--label is {pair!r}, but takes KEY=VALUE")
+        labels[key.strip()] = value
+    return labels

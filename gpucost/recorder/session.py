@@ -1,0 +1,133 @@
+"""One recording from end to end: check, start the command, sample beside it, close the run, say what it cost.
+
+The order is the point. What can be refused is refused before the command starts; the command starts before anything heavy is imported;
+and from then on nothing that breaks in gpucost may reach the command.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+
+from gpucost import rundir
+from gpucost.errors import GpucostError, UsageError
+from gpucost.recorder import launch
+from gpucost.recorder.options import DEFAULT_RUNS, RecordOptions, check, parse_hz, parse_labels
+from gpucost.recorder.redact import redact
+from gpucost.schema import SCHEMA_VERSION
+
+
+def record(options: RecordOptions) -> int:
+    """Record a command; return what the process should exit with (the command's exit code).
+
+    Raises:
+        GpucostError: something was refused, and the command was not started.
+    """
+    check(options)
+    _apply_configuration(options)
+    host = rundir.safe_host(socket.gethostname())
+    started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
+    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or DEFAULT_RUNS)  # noqa: PTH100
+    run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
+    manifest = _first_manifest(options, run_dir, host, started_time_ns, started_mono_ns)
+    try:
+        _write_first_manifest(run_dir, manifest)
+    except OSError as error:
+        rundir.remove_empty(run_dir, host)
+        raise UsageError(f"cannot write to {run_dir}: {error.strerror}", hint="choose another place with --runs DIR") from error
+    return _record_into(options, run_dir, host, manifest)
+
+
+def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict[str, object]) -> int:
+    supervisor = launch.Supervisor()
+    supervisor.die_if_asked_already()
+    launch.become_subreaper()
+    environ = {**os.environ, **_environment(run_dir, host)}
+    try:
+        command = supervisor.start(options.command, environ)
+    except launch.CommandNotStartedError as error:
+        rundir.remove_empty(run_dir, host)
+        print(f"gpucost: {error}", file=sys.stderr)
+        return error.exit_code
+    launch.detach_stdio(keep_stderr=not options.quiet or options.live)
+    try:
+        from gpucost.recorder.machinery import Machinery
+
+        machinery = Machinery(options, supervisor, run_dir, host, manifest, environ)
+        machinery.start()
+    except Exception as error:  # noqa: BLE001 (whatever breaks here, the command runs on)
+        _say(options, f"gpucost: recording failed to start, the command runs on: {type(error).__name__}: {error}")
+        return _only_wait(supervisor)
+    machinery.serve()
+    code = 1 if command.exit_code is None else command.exit_code
+    machinery.finish()
+    if machinery.hung:
+        os._exit(code)  # the interpreter would wait for a thread that never comes back
+    return code
+
+
+def _only_wait(supervisor: launch.Supervisor) -> int:
+    command = supervisor.command
+    while command is not None and command.status is None:
+        supervisor.wait(3600.0)
+    code = command.exit_code if command is not None else None
+    return 1 if code is None else code
+
+
+def _apply_configuration(options: RecordOptions) -> None:
+    """Fill in what the command line left open and the configuration file answers; costs nothing where there is no such file."""
+    from gpucost import config
+
+    if (options.runs is None or options.hz is None) and config.exists():
+        settings = config.load()
+        options.runs = options.runs or os.environ.get("GPUCOST_RUNS") or settings.runs
+        if options.hz is None and settings.hz is not None:
+            options.hz = str(parse_hz(settings.hz))
+
+
+def _first_manifest(options: RecordOptions, run_dir: str, host: str, time_ns: int, mono_ns: int) -> dict[str, object]:
+    """The least that makes the directory a run, in plain values; the machinery completes it."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": os.path.basename(run_dir),  # noqa: PTH119
+        "status": "recording",
+        "command": redact(options.command),
+        "name": options.name,
+        "labels": parse_labels(options.labels),
+        "start_time_ns": time_ns,
+        "start_mono_ns": mono_ns,
+        "parent_run_id": os.environ.get("GPUCOST_RUN_ID") or None,
+        "bill": options.bill,
+        "price_request": options.price if options.price is not None else os.environ.get("GPUCOST_PRICE") or None,
+        "hosts": {host: {"name": host, "start_time_ns": time_ns, "start_mono_ns": mono_ns}},
+    }
+
+
+def _write_first_manifest(run_dir: str, manifest: dict[str, object]) -> None:
+    data = json.dumps(manifest, indent=1).encode()
+    fd = os.open(rundir.manifest_path(run_dir), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _environment(run_dir: str, host: str) -> dict[str, str]:
+    return {
+        "GPUCOST_RUN_ID": os.path.basename(run_dir),  # noqa: PTH119
+        "GPUCOST_RUN_DIR": run_dir,
+        "GPUCOST_STAGE_FILE": rundir.stage_file(run_dir, host),
+        "GPUCOST_STAGE_ID": "",
+    }
+
+
+def _say(options: RecordOptions, line: str) -> None:
+    if not options.quiet:
+        try:
+            os.write(2, line.encode(errors="replace") + b"\n")
+        except OSError:
+            pass  # nobody listens any more
+
+
+__all__ = ["GpucostError", "record"]
