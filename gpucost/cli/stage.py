@@ -16,4 +16,5 @@ def stage(
 
     Outside a recording the command just runs. The exit code is the command's.
     """
-    raise typer.Exit(run(StageOptions(name, [word for word in command or [] if word != "--"], attr or [])))
+    words = command or []
+    raise typer.Exit(run(StageOptions(name, words[1:] if words[:1] == ["--"] else words, attr or [])))
