@@ -11,6 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from gpucost.clock import Clock
+from gpucost.errors import GpucostError
+
+
+class SourceUnavailable(GpucostError):  # noqa: N818 (it is a state of the machine, and nobody's error)
+    """Raised by `Collector.start`: what the collector reads is not there. The message is one clear line for a person.
+
+    Attributes:
+        permanent: nothing that may happen during the run brings it back, so there is no point in trying again.
+    """
+
+    def __init__(self, message: str, *, permanent: bool, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.permanent = permanent
 
 
 class Tier(NamedTuple):
