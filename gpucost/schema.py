@@ -35,7 +35,9 @@ class GpuRow(NamedTuple):
     clocks_event_reasons: int | None = None  # NVML's bits
     pcie_tx_bytes: int | None = None  # cumulative, from the GPU
     pcie_rx_bytes: int | None = None  # cumulative, to the GPU
-    processes: int | None = None  # processes on the GPU; null at ticks that did not ask, and where the list cannot be read
+    processes: int | None = (
+        None  # processes on the GPU; null at ticks that did not ask, and where the list cannot be read
+    )
     run_processes: int | None = None  # of those, how many belong to the run; null where `processes` is
 
 
@@ -190,9 +192,15 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         Table("gpu", GpuRow, _GPU_NARROW),
-        Table("gpu_process", GpuProcessRow, {"sm_util_pct": "float32", "memory_util_pct": "float32", "util_samples": "int32"}),
+        Table(
+            "gpu_process",
+            GpuProcessRow,
+            {"sm_util_pct": "float32", "memory_util_pct": "float32", "util_samples": "int32"},
+        ),
         Table("process", ProcessRow, {"threads": "int32"}),
-        Table("machine", MachineRow, {"cpu_util_pct": "float32", "cpu_max_core_util_pct": "float32", "load_1m": "float32"}),
+        Table(
+            "machine", MachineRow, {"cpu_util_pct": "float32", "cpu_max_core_util_pct": "float32", "load_1m": "float32"}
+        ),
         Table("stage", StageRow),
         Table("event", EventRow),
         Table("recorder", RecorderRow),

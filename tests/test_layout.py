@@ -17,7 +17,11 @@ def _project() -> dict:
 
 def _tree_modules() -> set[str]:
     found = set()
-    for folder, package in (("gpucost", "gpucost"), ("collectors", "gpucost/collectors"), ("analyzers", "gpucost/analyzers")):
+    for folder, package in (
+        ("gpucost", "gpucost"),
+        ("collectors", "gpucost/collectors"),
+        ("analyzers", "gpucost/analyzers"),
+    ):
         for path in (ROOT / folder).rglob("*"):
             inside = path.relative_to(ROOT / folder)
             linked = folder == "gpucost" and inside.parts[0] in ("collectors", "analyzers")
@@ -29,7 +33,10 @@ def _tree_modules() -> set[str]:
 @pytest.mark.slow
 def test_the_wheel_holds_exactly_the_files_of_the_tree(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
@@ -60,7 +67,9 @@ def test_a_folder_named_collectors_beside_the_user_does_no_harm(tmp_path):
     for name in ("collectors", "analyzers"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong one')")
-    done = subprocess.run([sys.executable, "-m", "gpucost", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "gpucost", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

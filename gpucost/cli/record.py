@@ -7,25 +7,50 @@ import typer
 from gpucost.recorder.options import RecordOptions
 
 
-def record(  # noqa: D417 (the options describe themselves)
-    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command to record.", show_default=False)] = None,
+def record(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command to record.", show_default=False),
+    ] = None,
     runs: Annotated[
         str | None,
-        typer.Option("--runs", metavar="DIR", help="Where recordings are kept (default: $GPUCOST_RUNS, the configuration, ./.gpucost/runs)."),
+        typer.Option(
+            "--runs",
+            metavar="DIR",
+            help="Where recordings are kept (default: $GPUCOST_RUNS, the configuration, ./.gpucost/runs).",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="A label; may be repeated.")] = None,
     price: Annotated[
-        str | None, typer.Option("--price", metavar="USD", help="Price of one GPU for one hour (default: $GPUCOST_PRICE, the configuration, list prices).")
+        str | None,
+        typer.Option(
+            "--price",
+            metavar="USD",
+            help="Price of one GPU for one hour (default: $GPUCOST_PRICE, the configuration, list prices).",
+        ),
     ] = None,
-    hz: Annotated[str | None, typer.Option("--hz", metavar="HZ", help="Samples a second, 0.1 to 50 (default: 10).")] = None,
+    hz: Annotated[
+        str | None, typer.Option("--hz", metavar="HZ", help="Samples a second, 0.1 to 50 (default: 10).")
+    ] = None,
     gpus: Annotated[
         str,
-        typer.Option("--gpus", metavar="GPUS", help="Which GPUs the run holds: all, indices, UUIDs, or sim:MODEL:N for simulated ones (default: those the command can see)."),
+        typer.Option(
+            "--gpus",
+            metavar="GPUS",
+            help="Which GPUs the run holds: all, indices, UUIDs, or sim:MODEL:N for simulated ones (default: those the command can see).",
+        ),
     ] = "",
-    bill: Annotated[str, typer.Option("--bill", metavar="visible|node", help="Bill the GPUs the command can see, or all of the machine's.")] = "visible",
+    bill: Annotated[
+        str,
+        typer.Option(
+            "--bill", metavar="visible|node", help="Bill the GPUs the command can see, or all of the machine's."
+        ),
+    ] = "visible",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
-    live: Annotated[bool, typer.Option("--live", help="Show a status line while the command runs, when stderr is a terminal.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show a status line while the command runs, when stderr is a terminal.")
+    ] = False,
 ) -> None:
     """Run COMMAND and record what it does with its GPUs.
 
@@ -34,6 +59,15 @@ def record(  # noqa: D417 (the options describe themselves)
     from gpucost.recorder.session import record as record_command
 
     options = RecordOptions(
-        command or [], runs=runs, name=name, labels=label, price=price, hz=hz, gpus=gpus, bill=bill, quiet=quiet, live=live
+        command or [],
+        runs=runs,
+        name=name,
+        labels=label,
+        price=price,
+        hz=hz,
+        gpus=gpus,
+        bill=bill,
+        quiet=quiet,
+        live=live,
     )
     raise typer.Exit(record_command(options))

@@ -9,8 +9,13 @@ from gpucost.recorder.stage_command import StageOptions, run
 
 def stage(
     name: Annotated[str, typer.Argument(help="The stage's name.", show_default=False)],
-    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command that is the stage.", show_default=False)] = None,
-    attr: Annotated[list[str] | None, typer.Option("--attr", metavar="K=V", help="An attribute of the stage; may be repeated.")] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND [ARGS]...", help="The command that is the stage.", show_default=False),
+    ] = None,
+    attr: Annotated[
+        list[str] | None, typer.Option("--attr", metavar="K=V", help="An attribute of the stage; may be repeated.")
+    ] = None,
 ) -> None:
     """Run COMMAND as a stage of the recording around it.
 

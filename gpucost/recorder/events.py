@@ -49,5 +49,8 @@ class EventLog:
         if abs(step_ns) >= _STEP_NS:
             self._offset_ns = offset_ns
             self.report(
-                "recorder", "clock_stepped", f"the wall clock moved by {step_ns / 1e9:+.1f} s; durations are not affected", subject=str(step_ns)
+                "recorder",
+                "clock_stepped",
+                f"the wall clock moved by {step_ns / 1e9:+.1f} s; durations are not affected",
+                subject=str(step_ns),
             )

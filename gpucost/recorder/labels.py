@@ -104,6 +104,6 @@ def _resolve(git: Path, ref: str) -> str | None:
 def current(environ: Mapping[str, str]) -> dict[str, str]:
     """`detect` for the current working directory, or nothing where there is none any more."""
     try:
-        return detect(environ, os.getcwd())  # noqa: PTH109 (raises the same, and says the same)
+        return detect(environ, os.getcwd())
     except FileNotFoundError:
         return {}

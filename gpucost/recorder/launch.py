@@ -107,7 +107,7 @@ def _on_path(name: str, environ: dict[str, str]) -> str:
     if "/" in name:
         return name
     for folder in environ.get("PATH", os.defpath).split(os.pathsep):
-        path = os.path.join(folder or ".", name)  # noqa: PTH118 (pathlib costs start-up time)
+        path = os.path.join(folder or ".", name)
         if os.access(path, os.X_OK):
             return path
     return name
@@ -115,7 +115,7 @@ def _on_path(name: str, environ: dict[str, str]) -> str:
 
 def _not_started(name: str, error: OSError) -> CommandNotStartedError:
     if error.errno == errno.ENOENT:
-        if "/" in name and os.path.exists(name):  # noqa: PTH110
+        if "/" in name and os.path.exists(name):
             return CommandNotStartedError(f"cannot run {name!r}: its interpreter does not exist", 126)
         return CommandNotStartedError(f"cannot run {name!r}: no such command", 127)
     return CommandNotStartedError(f"cannot run {name!r}: {error.strerror}", 126)

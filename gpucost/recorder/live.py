@@ -42,7 +42,9 @@ class LiveLine:
         if not rows:
             parts.append("no GPU readings yet")
         if utilization:
-            parts.append(f"{len(rows)} GPU{'s' if len(rows) > 1 else ''} {sum(utilization) / len(utilization):3.0f} % busy")
+            parts.append(
+                f"{len(rows)} GPU{'s' if len(rows) > 1 else ''} {sum(utilization) / len(utilization):3.0f} % busy"
+            )
         if power:
             parts.append(f"{sum(power):,.0f} W")
         return "  ".join(parts)

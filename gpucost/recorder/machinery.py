@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gpucost.store.journal import JournalWriter
+from gpucost.store.manifest_io import write_manifest
+
 from gpucost import _version, rundir
 from gpucost.clock import SystemClock
 from gpucost.collectors import create
@@ -21,23 +24,25 @@ from gpucost.recorder.live import LiveLine
 from gpucost.recorder.options import DEFAULT_HZ, RecordOptions
 from gpucost.recorder.sampler import Runner
 from gpucost.recorder.writer import WriterThread
-from gpucost.store.journal import JournalWriter
-from gpucost.store.manifest_io import write_manifest
 
 _BEAT_S = 1.0
 _COLLECTORS_TIMEOUT_S = 1.0
 _WRITER_TIMEOUT_S = 5.0
 _ROOT = str(Path(_version.__file__).resolve().parent.parent)
-_RUN_MODULE = (
-    "import sys, runpy; sys.path.append(sys.argv.pop(1)); name = sys.argv.pop(1); runpy.run_module(name, run_name='__main__', alter_sys=True)"
-)
+_RUN_MODULE = "import sys, runpy; sys.path.append(sys.argv.pop(1)); name = sys.argv.pop(1); runpy.run_module(name, run_name='__main__', alter_sys=True)"
 
 
 class Machinery:
     """One recorder at work. Created after the command was started; `start`, `serve`, `finish` in this order."""
 
     def __init__(
-        self, options: RecordOptions, supervisor: Supervisor, run_dir: str, host: str, manifest: dict[str, Any], environ: Mapping[str, str]
+        self,
+        options: RecordOptions,
+        supervisor: Supervisor,
+        run_dir: str,
+        host: str,
+        manifest: dict[str, Any],
+        environ: Mapping[str, str],
     ) -> None:
         self.options = options
         self.supervisor = supervisor
@@ -118,7 +123,11 @@ class Machinery:
         elif key == "driver":
             self.manifest.driver = {str(name): str(version) for name, version in value.items()}
         elif key == "host":
-            known = {name: item for name, item in value.items() if name in Host.__dataclass_fields__ and not name.startswith("start")}
+            known = {
+                name: item
+                for name, item in value.items()
+                if name in Host.__dataclass_fields__ and not name.startswith("start")
+            }
             for name, item in known.items():
                 if name != "name":
                     setattr(self.manifest.hosts[self.host], name, item)
@@ -173,7 +182,9 @@ class Machinery:
         mine["journal_bytes"] = self.journal.bytes_written
         mine["rows_dropped"] = self.journal.rows_dropped + self.writer.dropped
         if self.journal.last_error:
-            self.events.report("recorder", "journal_failed", f"cannot write to the run directory: {self.journal.last_error}")
+            self.events.report(
+                "recorder", "journal_failed", f"cannot write to the run directory: {self.journal.last_error}"
+            )
         if self._manifest_dirty:
             self._manifest_dirty = False
             self._write_manifest()

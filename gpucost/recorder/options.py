@@ -7,7 +7,7 @@ from gpucost.errors import UsageError
 DEFAULT_HZ = 10.0
 MIN_HZ = 0.1
 MAX_HZ = 50.0
-DEFAULT_RUNS = os.path.join(".gpucost", "runs")  # noqa: PTH118 (pathlib costs start-up time)
+DEFAULT_RUNS = os.path.join(".gpucost", "runs")
 BILLS = ("visible", "node")
 
 
@@ -16,7 +16,7 @@ class RecordOptions:
 
     __slots__ = ("bill", "command", "gpus", "hz", "labels", "live", "name", "price", "quiet", "runs")
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         command: list[str],
         *,
@@ -117,7 +117,9 @@ def parse_hz(text: str | float) -> float:
     except ValueError:
         value = 0.0
     if not MIN_HZ <= value <= MAX_HZ:
-        raise UsageError(f"the sampling rate is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)")
+        raise UsageError(
+            f"the sampling rate is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)"
+        )
     return value
 
 

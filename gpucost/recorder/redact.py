@@ -4,8 +4,10 @@ import re
 
 MARK = "[redacted]"
 
-_SECRET_NAME = re.compile(r"(?i)(api[-_]?key|access[-_]?key|key|token|secret|passw(or)?d|passphrase|pwd|credential|auth)s?$")
-_HARMLESS_NAME = re.compile(r"(?i)(public[-_]?key|key[-_]?file|sort[-_]?key|primary[-_]?key|max[-_]?(new[-_]?)?tokens?|n[-_]?tokens|num[-_]?tokens)s?$")
+_SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|passphrase|pwd|credential|(?:^|[-_.:])auth$")
+_HARMLESS_NAME = re.compile(
+    r"(?i)tokeni[sz]|tokens(?!.*key)|keyword|keypoint|key[-_]?(file|value|frame)|(public|sort|primary|group|partition|monitor)[-_]?key"
+)
 _ASSIGNMENT = re.compile(r"^(-{0,2}[\w.:-]+)=(.*)$", re.DOTALL)
 _KEY_SHAPES = re.compile(
     r"""(?x)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpucost.clock import Clock
 from gpucost.collectors.base import Collector, Context, SourceUnavailable, Tier
 
 _FIRST_BACKOFF_S = 1.0
@@ -24,7 +23,7 @@ Report = Callable[..., None]
 class TierState:
     """The deadlines of one tier, and what became of them."""
 
-    __slots__ = ("k", "last_missed", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "tier", "ticks")
+    __slots__ = ("k", "last_missed", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "ticks", "tier")
 
     def __init__(self, tier: Tier, origin_ns: int, now_ns: int) -> None:
         self.tier = tier
@@ -85,10 +84,12 @@ class Runner(threading.Thread):
         super().__init__(name=f"gpucost-{collector.name}", daemon=True)
         self.collector = collector
         self.context = context
-        self.clock: Clock = context.clock
+        self.clock = context.clock
         self.origin_ns = origin_ns
         self.phase = "starting"
-        self.status: dict[str, Any] = dict.fromkeys(("ticks", "ticks_late", "ticks_missed", "errors", "driver_calls"), 0)
+        self.status: dict[str, Any] = dict.fromkeys(
+            ("ticks", "ticks_late", "ticks_missed", "errors", "driver_calls"), 0
+        )
         self.status.update(sample_s=0.0, driver_s=0.0)
         self._tiers: list[TierState] = []
         self._asked_to_stop = threading.Event()
@@ -106,7 +107,10 @@ class Runner(threading.Thread):
         if stuck and self._busy_since_ns and not self._told_stuck:
             self._told_stuck = True
             what = "has not started" if self.phase == "starting" else "has not answered"
-            self.context.report("collector_stuck", f"{self.collector.name} {what} for {_STUCK_AFTER_NS // 10**9} s; everything else goes on")
+            self.context.report(
+                "collector_stuck",
+                f"{self.collector.name} {what} for {_STUCK_AFTER_NS // 10**9} s; everything else goes on",
+            )
 
     def run(self) -> None:
         """The thread: start, sample on deadlines, stop."""
@@ -174,7 +178,10 @@ class Runner(threading.Thread):
             self.status["sample_s"] += took_ns / 1e9
             if state.finish(took_ns):
                 every = state.period_ns * state.stretch / 1e9
-                self.context.report("tier_slowed", f"{self.collector.name}/{state.tier.name} is sampled every {every:g} s, by what its calls cost")
+                self.context.report(
+                    "tier_slowed",
+                    f"{self.collector.name}/{state.tier.name} is sampled every {every:g} s, by what its calls cost",
+                )
         self._busy_since_ns = 0
         self._publish()
 

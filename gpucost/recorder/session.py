@@ -28,14 +28,16 @@ def record(options: RecordOptions) -> int:
     _apply_configuration(options)
     host = rundir.safe_host(socket.gethostname())
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
-    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or DEFAULT_RUNS)  # noqa: PTH100
+    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
     manifest = _first_manifest(options, run_dir, host, started_time_ns, started_mono_ns)
     try:
         _write_first_manifest(run_dir, manifest)
     except OSError as error:
         rundir.remove_empty(run_dir, host)
-        raise UsageError(f"cannot write to {run_dir}: {error.strerror}", hint="choose another place with --runs DIR") from error
+        raise UsageError(
+            f"cannot write to {run_dir}: {error.strerror}", hint="choose another place with --runs DIR"
+        ) from error
     return _record_into(options, run_dir, host, manifest)
 
 
@@ -90,7 +92,7 @@ def _first_manifest(options: RecordOptions, run_dir: str, host: str, time_ns: in
     """The least that makes the directory a run, in plain values; the machinery completes it."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "run_id": os.path.basename(run_dir),  # noqa: PTH119
+        "run_id": os.path.basename(run_dir),
         "status": "recording",
         "command": redact(options.command),
         "name": options.name,
@@ -115,7 +117,7 @@ def _write_first_manifest(run_dir: str, manifest: dict[str, object]) -> None:
 
 def _environment(run_dir: str, host: str) -> dict[str, str]:
     return {
-        "GPUCOST_RUN_ID": os.path.basename(run_dir),  # noqa: PTH119
+        "GPUCOST_RUN_ID": os.path.basename(run_dir),
         "GPUCOST_RUN_DIR": run_dir,
         "GPUCOST_STAGE_FILE": rundir.stage_file(run_dir, host),
         "GPUCOST_STAGE_ID": "",
