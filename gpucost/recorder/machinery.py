@@ -1,8 +1,6 @@
 """All that runs beside the command: collectors, journal, manifest, sealing; and the closing of the run."""
 
-import fcntl
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -52,7 +50,7 @@ class Machinery:
         self.clock = SystemClock()
         self.manifest = Manifest.from_json(manifest)
         self.hz = float(options.hz) if options.hz is not None else DEFAULT_HZ
-        self.writer_id = secrets.token_hex(4)
+        self.writer_id = rundir.new_token()
         self.journal = JournalWriter(rundir.journal_dir(run_dir, host), self.writer_id, self.clock)
         self.writer = WriterThread(self.journal, self.clock, beat=self._beat, rotated=self._want_sealing)
         self.events = EventLog(self.writer.emit, self.clock)
@@ -66,8 +64,7 @@ class Machinery:
 
     def start(self) -> None:
         """Take the lock, complete the manifest, and start every thread."""
-        self._lock_fd = os.open(rundir.lock_file(self.run_dir, self.host), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock_fd = rundir.hold_lock(rundir.lock_file(self.run_dir, self.host))
         command = self.supervisor.command
         if command is None:
             raise RuntimeError("the command has not been started")
