@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpucost.store.journal import JournalWriter
-from gpucost.store.manifest_io import write_manifest
-
 from gpucost import _version, rundir
 from gpucost.clock import SystemClock
 from gpucost.collectors import create
@@ -22,6 +19,8 @@ from gpucost.recorder.live import LiveLine
 from gpucost.recorder.options import DEFAULT_HZ, RecordOptions
 from gpucost.recorder.sampler import Runner
 from gpucost.recorder.writer import WriterThread
+from gpucost.store.journal import JournalWriter
+from gpucost.store.manifest_io import write_manifest
 
 _BEAT_S = 1.0
 _COLLECTORS_TIMEOUT_S = 1.0

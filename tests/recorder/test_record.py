@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from gpucost.store.reader import load
 
 from gpucost import rundir
-from gpucost.store.reader import load
 
 GPUCOST = [sys.executable, "-m", "gpucost"]
 BURN = "import time; end = time.monotonic() + {0}\nwhile time.monotonic() < end: sum(range(1000))"
@@ -58,7 +58,7 @@ def test_a_run_is_recorded_sealed_and_summarized_in_four_lines(runs):
     assert not list(host.glob("journal/*.jsonl"))
     tables = {path.parent.name for path in host.glob("*/*.parquet")}
     assert {"gpu", "gpu_process", "process", "machine", "recorder"} <= tables
-    assert os.stat(run).st_mode & 0o777 == 0o700
+    assert Path(run).stat().st_mode & 0o777 == 0o700
 
 
 def test_what_was_sampled_covers_the_command_and_nothing_else(runs):
@@ -275,8 +275,8 @@ def test_a_runs_folder_that_is_a_file_is_one_line(tmp_path):
 
 def test_the_short_way_and_the_full_parser_know_the_same_options():
     import typer.main
-
     from gpucost.cli.app import command
+
     from gpucost.recorder.options import FLAGS, VALUES
 
     record_command = command("record")
