@@ -75,7 +75,8 @@ class Machinery:
         for collector in collectors:
             runner = Runner(collector, self._context(collector, command.pid), command.started_mono_ns)
             self.runners.append(runner)
-            self.status[collector.name] = runner.status
+            self.status.setdefault(collector.name, runner.status)  # "recorder" stands for the whole process
+        for runner in self.runners:
             runner.start()
         self.manifest.labels = {**labels.current(os.environ), **self.manifest.labels}
         self.manifest.recorder = {

@@ -63,7 +63,10 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
         return _only_wait(supervisor)
     machinery.serve()
     code = 1 if command.exit_code is None else command.exit_code
-    machinery.finish()
+    try:
+        machinery.finish()
+    except Exception as error:  # noqa: BLE001 (the exit code is the command's, whatever happens to the recording)
+        _say(options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}")
     if machinery.hung:
         os._exit(code)  # the interpreter would wait for a thread that never comes back
     return code
