@@ -32,7 +32,7 @@ REGISTRY: dict[str, str] = {
 
 def names(gpus: str = "") -> list[str]:
     """Our own collectors for a run with this `--gpus`: simulated devices take the place of the driver's."""
-    absent = "nvml" if gpus.startswith("sim:") else "sim"
+    absent = "nvml" if gpus.strip().lower().startswith("sim:") else "sim"
     return [name for name in REGISTRY if name != absent]
 
 
