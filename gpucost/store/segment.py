@@ -17,7 +17,7 @@ from gpucost.rundir import printable
 from gpucost.schema import SCHEMA_VERSION, TABLES, Table
 from gpucost.store.journal import JOURNAL_VERSION, MAX_LINE_BYTES
 
-BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 14
 
 _TYPES: dict[str, frozenset[type]] = {
     "string": frozenset({str}),
@@ -75,11 +75,18 @@ class SegmentReader:
         torn_tail: the last line has no end; in a segment that is still being written, that is no problem, and it is not in `problems`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, expect: tuple[str, str, int] | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: the segment.
+            expect: table, writer and number that its name says; a header that says otherwise is damage.
+        """
         self.header: Header | None = None
         self.problems = ProblemLog()
         self.torn_tail = False
         self._ended = True
+        self._expect = expect
         self._path = path
         self._decode = json.JSONDecoder(parse_constant=lambda _: None).decode
         self._fitter: _Fitter | None = None
@@ -152,6 +159,8 @@ class SegmentReader:
 
     def _take_header(self, value: dict[str, Any]) -> None:
         header = _parse_header(value, self._path)
+        if self._expect not in (None, (header.table.name, header.writer, header.seq)):
+            raise DamagedRunError(f"{printable(self._path)} is not what its name says")
         if self.header is None:
             self.header = header
             self._fitter = _Fitter(header, self._path)
