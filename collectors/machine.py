@@ -32,22 +32,28 @@ class MachineCollector:
         self._psutil: ModuleType | None = None
 
     def start(self, context: Context) -> Sequence[Tier]:
-        """Describe the host, and set the base for the first CPU share."""
+        """Describe the host, and take the counters' first values; CPU shares have none before the next tick."""
         import psutil
 
         self._context = context
         self._psutil = psutil
         context.describe("host", self._facts(psutil))
         _attempt(psutil.cpu_percent, percpu=True)  # the share since the last call: this one only sets the base
+        self._emit(context, psutil, [])
         return [Tier("host", round(1e9 / min(_HZ, context.hz)))]
 
     def sample(self, tier: str) -> None:  # noqa: ARG002 (there is one)
         """Read the host once."""
         context, psutil = self._context, self._psutil
-        if context is None or psutil is None:
-            return
+        if context is not None and psutil is not None:
+            self._emit(context, psutil, _attempt(psutil.cpu_percent, percpu=True) or [])
+
+    def stop(self) -> None:
+        """Nothing is open between ticks."""
+        self._psutil = None
+
+    def _emit(self, context: Context, psutil: ModuleType, cores: list[float]) -> None:
         time_ns, mono_ns = context.clock.time_ns(), context.clock.mono_ns()
-        cores = _attempt(psutil.cpu_percent, percpu=True) or []
         memory = _attempt(psutil.virtual_memory)
         load = _attempt(os.getloadavg)
         swap_in, swap_out = swap_traffic(self._proc)
@@ -71,10 +77,6 @@ class MachineCollector:
             **pressure(self._proc),
         )
         context.emit("machine", row)
-
-    def stop(self) -> None:
-        """Nothing is open between ticks."""
-        self._psutil = None
 
     def _facts(self, psutil: ModuleType) -> dict[str, str | int | None]:
         boot_id = self._proc.read("sys/kernel/random/boot_id")

@@ -223,7 +223,6 @@ class SimCollector:
         self._tree: _proc.Tree | None = None
         self._simulation = Simulation(())
         self._identities: list[selection.Identity] = []
-        self._sight: dict[Key, tuple[str, tuple[int, ...]]] = {}
         self._stats: dict[Key, _proc.Stat] = {}
         self._stepped_ns = 0
         self._steps = 0
@@ -275,7 +274,6 @@ class SimCollector:
         if self._tree is None or mono_ns <= self._stepped_ns:
             return
         self._stats = {(stat.pid, stat.start_ticks): stat for stat in self._tree.refresh() if stat.state not in "ZX"}
-        self._sight = {key: sight for key, sight in self._sight.items() if key in self._stats}
         loads = [
             Load(key, stat.cpu_ticks / _proc.ticks_per_second(), stat.rss_pages * _proc.page_bytes())
             for key, stat in self._stats.items()
@@ -285,16 +283,11 @@ class SimCollector:
         self._steps += 1
 
     def _visible(self, load: Load) -> tuple[int, ...]:
-        """The simulated GPUs that a process sees, by the environment of the program that it runs now (another name: another program)."""
-        name, indices = self._sight.get(load.key, ("", ()))
-        now = self._stats[load.key].name
-        if load.key not in self._sight or name != now:
-            environ = self._proc.environ(load.key[0])
-            if environ is None:
-                environ = dict(self._context.environ) if self._context else {}
-            indices = tuple(identity.index for identity in selection.visible(self._identities, environ)[0])
-            self._sight[load.key] = now, indices
-        return indices
+        """The simulated GPUs that a process sees, by the environment that its program was started with (or else the command's)."""
+        environ: Mapping[str, str] | None = self._proc.environ(load.key[0])
+        if environ is None:
+            environ = self._context.environ if self._context else {}
+        return tuple(identity.index for identity in selection.visible(self._identities, environ)[0])
 
     def _emit_devices(self, context: Context, time_ns: int, mono_ns: int) -> None:
         rss = {key: stat.rss_pages * _proc.page_bytes() for key, stat in self._stats.items()}
