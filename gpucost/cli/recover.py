@@ -67,7 +67,7 @@ def _missing(report: "Report") -> list[str]:
     if run.end_basis != "exit":
         what = "sample" if run.end_basis == "last_sample" else "stage mark"
         lines.append(
-            f"the run ends {run.duration_s.text} after its start, at its last {what}; what came after was not recorded"
+            f"the run ends {run.duration_s.text} after its start, at its last {what}: what came after was not recorded"
         )
     if not report.gpus:
         lines.append("no GPU was held")

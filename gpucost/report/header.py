@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STATES = {
     "complete": "complete",
     "live": "still being recorded: these are the figures so far",
-    "crashed": "its recorder never closed this run: the figures end where the samples end",
+    "crashed": "its recorder never closed this run: the figures end where the samples end (gpucost recover closes it)",
     "recovered": "its recorder never closed this run; it was recovered afterwards",
 }
 

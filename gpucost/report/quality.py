@@ -181,7 +181,7 @@ def _stage_text(stages: list[StageRow], spans: int) -> str:
     truncated = sum(row.truncated for row in stages)
     short = sum(1 for row in stages if row.short)
     if truncated:
-        parts.append(f"{truncated:,} closed by the end of their process")
+        parts.append(f"{truncated:,} closed by the end of their process (marked cut)")
     if short:
         parts.append(f"{count(short, 'stage')} too short for the samples (marked ~)")
     return "; ".join(parts)
