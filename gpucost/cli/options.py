@@ -1,18 +1,31 @@
 """What several commands ask of their user and of their surroundings."""
 
-from __future__ import annotations
-
 import os
 import shutil
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Collection
+from typing import Annotated, TextIO
+
+import typer
 
 from gpucost.errors import UsageError
+from gpucost.render import PIPE_WIDTH
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-PIPE_WIDTH = 80
 MAX_WIDTH = 1000
+
+RUN_HELP = "An id, the beginning of one, latest, latest~1, or the path of a run."
+
+RunsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        help="Where the runs are (default: $GPUCOST_RUNS, the configuration, ./.gpucost/runs).",
+    ),
+]
+WidthOption = Annotated[
+    int | None,
+    typer.Option("--width", metavar="COLUMNS", help="Columns to print in (default: the terminal's, in a pipe 80)."),
+]
 
 
 def runs_folder(given: str | None) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpucost.cli.options import runs_folder
+from gpucost.cli.options import RUN_HELP, RunsOption, runs_folder
 
 if TYPE_CHECKING:
     from gpucost.report.model import Report
@@ -13,18 +13,8 @@ if TYPE_CHECKING:
 
 
 def recover(
-    run: Annotated[
-        str,
-        typer.Argument(help="An id, the beginning of one, latest, latest~1, or the path of a run.", show_default=False),
-    ],
-    runs: Annotated[
-        str | None,
-        typer.Option(
-            "--runs",
-            metavar="DIR",
-            help="Where the runs are (default: $GPUCOST_RUNS, the configuration, ./.gpucost/runs).",
-        ),
-    ] = None,
+    run: Annotated[str, typer.Argument(help=RUN_HELP, show_default=False)],
+    runs: RunsOption = None,
 ) -> None:
     """Close a run that its recorder did not close: seal what was journalled, end open stages, and say what is missing.
 
@@ -74,7 +64,9 @@ def _missing(report: "Report") -> list[str]:
     elif total.unknown_time_s.value:
         reasons = ", ".join(f"{unknown.gpu_time_s.text} {unknown.meaning}" for unknown in report.quality.unknown)
         money = f"{total.unknown.text} of {total.money.text}" if total.unknown.usd is not None else "money unknown"
-        lines.append(f"missing: {total.unknown_time_s.text} of {total.gpu_time_s.text} GPU time, {money} ({reasons})")
+        lines.append(
+            f"missing: {report.quality.unknown_time_s.text} of {total.gpu_time_s.text} GPU time, {money} ({reasons})"
+        )
     else:
         lines.append(f"nothing is missing of {total.gpu_time_s.text} GPU time, cost {total.money.text}")
     return [*lines, f"what it cost: gpucost report {run.run_id}"]

@@ -5,27 +5,17 @@ from typing import Annotated
 
 import typer
 
-from gpucost.cli.options import color_for, one_of, runs_folder, width_for
+from gpucost.cli.options import RunsOption, WidthOption, color_for, one_of, runs_folder, width_for
 
 
 def runs(
-    runs_dir: Annotated[
-        str | None,
-        typer.Option(
-            "--runs",
-            metavar="DIR",
-            help="Where the runs are (default: $GPUCOST_RUNS, the configuration, ./.gpucost/runs).",
-        ),
-    ] = None,
+    runs_dir: RunsOption = None,
     output: Annotated[
         str, typer.Option("--format", "-f", metavar="terminal|json", help="How to print it.")
     ] = "terminal",
-    width: Annotated[
-        int | None,
-        typer.Option("--width", metavar="COLUMNS", help="Columns to print in (default: the terminal's, in a pipe 80)."),
-    ] = None,
+    width: WidthOption = None,
 ) -> None:
-    """List the runs, newest first: when, what, how long, GPU-hours, how it ended. What one cost is in its report."""
+    """List the runs, newest first: what, how long, GPU-hours, how it ended. What one cost is in its report."""
     from gpucost.render.runs import FORMATS, render
     from gpucost.report.runs import list_lines
 

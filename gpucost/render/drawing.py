@@ -13,6 +13,8 @@ LEVELS = " ▁▂▃▄▅▆▇█"
 SHADES = " ░▒▓█"
 NOT_MEASURED = "·"
 
+VISIBLE_PCT = 0.05
+
 _LABEL_WIDTH = 16
 _SUFFIX_WIDTH = 7
 
@@ -27,10 +29,10 @@ class Track(NamedTuple):
 
 
 def step(start_pct: float, share_pct: float, width: int) -> str:
-    """A step of a waterfall: a bar that starts where the one above ended; what is more than nothing is at least one cell."""
+    """A step of a waterfall: a bar that starts where the one above ended; what prints as more than nothing is at least one cell."""
     first = min(round(start_pct / 100 * width), width - 1)
     last = max(round((start_pct + share_pct) / 100 * width), first + 1)
-    return " " * first + "█" * (min(last, width) - first) if share_pct > 0 else ""
+    return " " * first + "█" * (min(last, width) - first) if share_pct >= VISIBLE_PCT else ""
 
 
 def level(value: float | None, top: float) -> str:

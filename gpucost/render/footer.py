@@ -40,15 +40,15 @@ def _lines(report: Report) -> Iterator[Line]:
 
 
 def _coverage(report: Report) -> Line:
-    quality, total = report.quality, report.total
+    quality = report.quality
     text = f"{quality.coverage_pct.text} of GPU time is measured"
     if quality.gaps:
         text += f"; {quality.gaps} gap{'s' if quality.gaps > 1 else ''}, the longest {quality.longest_gap_s.text}"
-    if total.unknown_time_s.value:
-        money = f", {total.unknown.text}" if total.unknown.usd is not None else ""
-        text += f"; unknown: {total.unknown_time_s.text}{money}"
+    if quality.unknown_time_s.value:
+        money = f", {report.total.unknown.text}" if report.total.unknown.usd is not None else ""
+        text += f"; unknown: {quality.unknown_time_s.text}{money}"
     reasons = ", ".join(f"{unknown.gpu_time_s.text} {unknown.meaning}" for unknown in quality.unknown)
-    return Line("coverage", f"{text} ({reasons})" if reasons else text, bool(total.unknown_time_s.value))
+    return Line("coverage", f"{text} ({reasons})" if reasons else text, quality.uncertain)
 
 
 def _carbon(carbon: Carbon) -> str:

@@ -114,7 +114,7 @@ def _headline(report: Report) -> Iterable[Any]:
         (total.gpu_hours.text.removesuffix(" GPU-h"), "GPU-hours", "bold"),
         (total.energy_j.text, "energy", "bold"),
     ]
-    if total.unknown_time_s.value:
+    if report.quality.uncertain:
         cells.insert(3, (total.unknown.text if priced else total.unknown_time_s.text, "unknown", "bold"))
     if report.gpus:
         grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
@@ -184,7 +184,7 @@ def _waste(report: Report) -> Text:
 def _gpus(report: Report, width: int) -> Table:
     wide = width >= WIDE
     more = ("util", "power", "max power", "max temp", "measured") if wide else ()
-    table = _table("GPU", "held", "busy", "idle", *more, "energy", "peak memory", "cost")
+    table = _table("GPU", "held", "busy", "idle", *more, "energy", "peak mem", "cost")
     for row in report.gpus:
         if row.shown:
             extra = (

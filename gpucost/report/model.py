@@ -312,12 +312,19 @@ class UnknownTime:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What the figures rest on."""
+    """What the figures rest on.
+
+    Attributes:
+        unknown_time_s: GPU time without a valid measurement; `unknown` splits it by reason.
+        uncertain: enough time is unknown to move the printed shares, which then read `≥`.
+    """
 
     coverage_pct: Figure
     gaps: int
     longest_gap_s: Figure
+    unknown_time_s: Figure
     unknown: list[UnknownTime]
+    uncertain: bool
     bases: list[Basis]
     prices: list[Price]
     overhead: Overhead

@@ -16,7 +16,7 @@ from gpucost.report.model import (
     Trouble,
     UnknownTime,
 )
-from gpucost.report.text import absent, count, duration, known, percent, size
+from gpucost.report.text import TimeScale, absent, count, duration, known, percent, size
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -63,7 +63,9 @@ def quality_of(material: Material, gpus: list[GpuRow], stages: list[StageRow]) -
         coverage_pct=_coverage(gpus),
         gaps=sum(gpu.gaps for gpu in gpus),
         longest_gap_s=max((gpu.longest_gap_s for gpu in gpus if gpu.gaps), key=_seconds_of, default=absent()),
+        unknown_time_s=duration(material.cube.run.of("unknown").ns) if gpus else absent(),
         unknown=_unknown(material),
+        uncertain=material.cube.run.uncertain,
         bases=_bases(material, gpus, stages),
         prices=prices_of(material),
         overhead=_overhead(material),
@@ -132,7 +134,7 @@ def _unknown(material: Material) -> list[UnknownTime]:
     ):
         sums[str(reason)] += int(end) - int(start)
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    figures = material.time.column([ns for _, ns in ordered])
+    figures = TimeScale.of(sum(sums.values())).column([ns for _, ns in ordered])
     return [
         UnknownTime(reason, _REASONS.get(reason, reason), figure)
         for (reason, _), figure in zip(ordered, figures, strict=True)

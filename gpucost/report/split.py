@@ -50,7 +50,7 @@ class Split:
         """Their share; with `least`, marked as a lower bound where some time is unknown, and unknown where all of it is."""
         if self._empty:
             return absent()
-        unknown_ns = self._sums.of("unknown").ns
-        if least and unknown_ns == self._sums.of().ns:
+        if least and self._sums.of("unknown").ns == self._sums.of().ns:
             return percent(None)
-        return percent(self.share(*uses), sum(self._tenths[use] for use in uses), at_least=least and unknown_ns > 0)
+        tenths = sum(self._tenths[use] for use in uses)
+        return percent(self.share(*uses), tenths, at_least=least and self._sums.uncertain)

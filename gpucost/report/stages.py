@@ -183,7 +183,7 @@ def _waste_pct(material: Material, uses: Uses) -> Figure:
         return absent()
     if whole.ns == unknown.ns:
         return percent(None)
-    return percent(material.cube.share(uses.of(*WASTE), whole), at_least=unknown.ns > 0)
+    return percent(material.cube.share(uses.of(*WASTE), whole), at_least=uses.uncertain)
 
 
 def _fold(material: Material, nodes: list[Node]) -> Folded:

@@ -61,6 +61,11 @@ class Uses:
         for use, tally in other.by_use.items():
             self.by_use.setdefault(use, Tally()).join(tally)
 
+    @property
+    def uncertain(self) -> bool:
+        """Whether enough time is unknown to move a printed share: half of a tenth of a percent."""
+        return self.of("unknown").ns * 2000 >= self.of().ns > 0
+
     def of(self, *uses: str) -> Tally:
         """The sum over these uses, or over all when none is named."""
         total = Tally()

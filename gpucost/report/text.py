@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NS_PER_S = 1_000_000_000
+_FINE_NS = 10_000
 _MS_NS = 1_000_000
+_TINY_NS = 10 * _MS_NS
 _SHORT_NS = 100 * NS_PER_S
 _LONG_NS = 600 * NS_PER_S
 
@@ -29,6 +31,8 @@ class TimeScale:
     @classmethod
     def of(cls, total_ns: int) -> TimeScale:
         """Milliseconds below a second, hundredths below 100 s, tenths below ten minutes, whole seconds above."""
+        if total_ns < _TINY_NS:
+            return cls(_FINE_NS)
         if total_ns < NS_PER_S:
             return cls(_MS_NS)
         if total_ns < _SHORT_NS:
@@ -48,6 +52,8 @@ class TimeScale:
         return apportion(parts_ns, self.unit_ns)
 
     def _text(self, units: int) -> str:
+        if self.unit_ns == _FINE_NS:
+            return f"{units / (_MS_NS // _FINE_NS):.2f} ms"
         if self.unit_ns == _MS_NS:
             return f"{units} ms"
         if self.unit_ns == NS_PER_S:

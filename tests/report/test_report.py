@@ -121,6 +121,14 @@ def test_a_share_that_unknown_time_could_raise_reads_at_least():
     assert report.total.unknown_time_s.value == 70
 
 
+def test_unknown_time_too_short_to_move_a_printed_share_makes_no_fuss():
+    gpu = a_gpu()
+    cube = {(gpu.uuid, NO_STAGE, "idle"): 100 * S - 450_000, (gpu.uuid, NO_STAGE, "unknown"): 450_000}
+    report = report_of(Scenario([gpu], cube))
+    assert report.total.waste_pct.text == "100.0 %"
+    assert (report.quality.uncertain, report.quality.unknown_time_s.text) == (False, "0.45 ms")
+
+
 def test_where_all_is_unknown_shares_are_unknown_and_not_zero():
     gpu = a_gpu()
     report = report_of(Scenario([gpu], {(gpu.uuid, NO_STAGE, "unknown"): 100 * S}, power_w=None))
@@ -242,7 +250,7 @@ def test_problems_of_the_recording_are_handed_on():
 
 
 def test_unknown_time_has_reasons_that_add_up(report):
-    assert [(u.reason, u.gpu_time_s.text) for u in report.quality.unknown] == [("no_sample", "1.0 s")]
+    assert [(u.reason, u.gpu_time_s.text) for u in report.quality.unknown] == [("no_sample", "1.00 s")]
     assert report.quality.coverage_pct.text == "99.7 %"
     assert (report.quality.gaps, report.quality.longest_gap_s.value) == (1, 1.0)
 
