@@ -195,7 +195,7 @@ def _between(ticks: Ticks, poll_tick: IntArray, says: npt.NDArray[np.int8], acti
     state = np.full(len(ticks), UNSURE, np.int8)
     if not len(poll_tick):
         return state
-    after = np.searchsorted(poll_tick, np.arange(len(ticks)))
+    after = _polls_before(poll_tick, len(ticks))
     before = after - 1
     inside = (before >= 0) & (after < len(poll_tick))
     earlier, later = says[np.maximum(before, 0)], says[np.minimum(after, len(says) - 1)]
@@ -211,6 +211,11 @@ def _between(ticks: Ticks, poll_tick: IntArray, says: npt.NDArray[np.int8], acti
     )
     state[outside] = np.where(before < 0, says[0], says[-1])[outside]
     return state
+
+
+def _polls_before(poll_tick: IntArray, count: int) -> IntArray:
+    """How many polls lie before each tick, which is also the number of the first poll at or after it."""
+    return np.repeat(np.arange(len(poll_tick) + 1), np.diff(poll_tick + 1, prepend=0, append=count))
 
 
 def _changing(
@@ -250,9 +255,9 @@ def _shares(t_ns: IntArray, polls: Polls) -> tuple[FloatArray, BoolArray, FloatA
     Utilization by process looks back to the poll before, so the poll after a tick knows its shares.
     """
     count = len(t_ns)
-    if not len(polls.tick):
+    if not polls.others.any():
         return np.ones(count), np.zeros(count, np.bool_), np.zeros(count)
-    after = np.searchsorted(polls.tick, np.arange(count))
+    after = _polls_before(polls.tick, count)
     last = len(polls.tick) - 1
     earlier, later = np.maximum(after - 1, 0), np.minimum(after, last)
     poll = np.where((polls.run[later] == 0) & (polls.run[earlier] > 0), earlier, later)

@@ -69,12 +69,14 @@ class Partition:
         start_ns: int64, ascending from 0.
         end_ns: int64; each interval ends where the next one starts, the last at the window's end.
         tick: the reading that speaks for the interval, -1 where none does.
+        next_tick: the same, but the first one after the interval where none does, and the number of ticks where none comes.
         follows: the interval begins at the tick before its own, so that both ends of it were read.
     """
 
     start_ns: IntArray
     end_ns: IntArray
     tick: IntArray
+    next_tick: IntArray
     follows: np.typing.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -155,22 +157,23 @@ def partition(t_ns: IntArray, period_ns: int, end_ns: int) -> Partition:
         period_ns: the sampling period.
         end_ns: the window's length.
     """
-    count = len(t_ns)
     spacing = np.diff(t_ns, prepend=t_ns[:1] - period_ns)
     near = spacing <= widest_spacing_ns(period_ns)
     start = np.clip(t_ns - np.where(near, spacing, period_ns), 0, end_ns)
     end = np.clip(t_ns, 0, end_ns)
-    # Of two neighbours, the earlier one's end and the later one's start bound a hole, which is empty where they touch.
-    edges = np.empty(2 * count + 2, np.int64)
-    edges[0], edges[-1] = 0, end_ns
-    edges[1:-1:2], edges[2:-1:2] = start, end
-    tick = np.full(2 * count + 1, -1, np.int64)
-    tick[1::2] = np.arange(count)
-    follows = np.zeros(2 * count + 1, np.bool_)
-    follows[1::2] = near
-    follows[1:2] = False
-    some = edges[1:] > edges[:-1]
-    return Partition(edges[:-1][some], edges[1:][some], tick[some], follows[some])
+    tick = np.flatnonzero(end > start)
+    start, end = start[tick], end[tick]
+    near[:1] = False
+    before = np.append(0, end)
+    holes = np.flatnonzero(np.append(start, end_ns) > before)
+    after_last = np.searchsorted(t_ns, before[-1], side="right")
+    return Partition(
+        start_ns=np.insert(start, holes, before[holes]),
+        end_ns=np.insert(end, holes, np.append(start, end_ns)[holes]),
+        tick=np.insert(tick, holes, -1),
+        next_tick=np.insert(tick, holes, np.append(tick, after_last)[holes]),
+        follows=np.insert(near[tick], holes, False),
+    )
 
 
 def pieces(parts: Partition, boundaries: IntArray) -> tuple[IntArray, IntArray]:
