@@ -100,7 +100,11 @@ def check(options: RecordOptions) -> None:
     if options.gpus:
         from gpucost.collectors.selection import parse_gpus
 
-        parse_gpus(options.gpus)
+        simulated = parse_gpus(options.gpus).simulated
+        if simulated is not None:
+            from gpucost.collectors.sim import parse as parse_simulated
+
+            parse_simulated(simulated)
 
 
 def parse_hz(text: str | float) -> float:
@@ -114,9 +118,7 @@ def parse_hz(text: str | float) -> float:
     except ValueError:
         value = 0.0
     if not MIN_HZ <= value <= MAX_HZ:
-        raise UsageError(
-            f"the sampling rate is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)"
-        )
+        raise UsageError(f"hz is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)")
     return value
 
 

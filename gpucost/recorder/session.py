@@ -58,15 +58,17 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
 
         machinery = Machinery(options, supervisor, run_dir, host, manifest, environ)
         machinery.start()
+        machinery.serve()
     except Exception as error:  # noqa: BLE001 (whatever breaks here, the command runs on)
-        _say(options, f"gpucost: recording failed to start, the command runs on: {type(error).__name__}: {error}")
+        _say(options, f"gpucost: recording failed, the command runs on: {type(error).__name__}: {error}")
         return _only_wait(supervisor)
-    machinery.serve()
     code = 1 if command.exit_code is None else command.exit_code
     try:
         machinery.finish()
     except Exception as error:  # noqa: BLE001 (the exit code is the command's, whatever happens to the recording)
-        _say(options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}")
+        _say(
+            options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}"
+        )
     if machinery.hung:
         os._exit(code)  # the interpreter would wait for a thread that never comes back
     return code
