@@ -1,5 +1,7 @@
 """What `gpucost record` can be told, checked before the command is started."""
 
+import os
+
 from gpucost.errors import UsageError
 
 DEFAULT_HZ = 10.0
@@ -93,10 +95,11 @@ def check(options: RecordOptions) -> None:
     parse_labels(options.labels)
     if options.bill not in BILLS:
         raise UsageError(f"--bill is {options.bill!r}, but takes visible or node")
-    if options.price is not None:
+    price = options.price if options.price is not None else os.environ.get("GPUCOST_PRICE")
+    if price:
         from gpucost.prices import parse_price
 
-        parse_price(options.price)
+        parse_price(price)
     if options.gpus:
         from gpucost.collectors.selection import parse_gpus
 

@@ -255,6 +255,12 @@ def test_an_impossible_option_is_one_line_and_the_command_does_not_start(runs, t
     assert not mark.exists()
 
 
+def test_a_price_in_the_environment_that_is_none_is_refused_as_one_on_the_command_line(runs):
+    done = record(runs, "true", env={**os.environ, "GPUCOST_PRICE": "cheap"})
+    assert done.returncode == 2
+    assert "cheap" in done.stderr
+
+
 def test_no_command_is_one_line(runs):
     for argv in (["record"], ["record", "--"], ["record", "--", ""]):
         done = subprocess.run([*GPUCOST, *argv], capture_output=True, text=True, check=False, timeout=60)
