@@ -55,7 +55,7 @@ class MachineCollector:
     def _emit(self, context: Context, psutil: ModuleType, cores: list[float]) -> None:
         time_ns, mono_ns = context.clock.time_ns(), context.clock.mono_ns()
         memory = _attempt(psutil.virtual_memory)
-        load = _attempt(os.getloadavg)
+        load = _attempt(psutil.getloadavg)
         swap_in, swap_out = swap_traffic(self._proc)
         disk_read, disk_write = disk_traffic(self._proc, self._sys_root)
         net_rx, net_tx = network_traffic(_attempt(psutil.net_io_counters, pernic=True) or {}, self._sys_root)
