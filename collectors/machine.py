@@ -30,23 +30,26 @@ class MachineCollector:
         self._sys_root = sys_root
         self._context: Context | None = None
         self._psutil: ModuleType | None = None
+        self._has_base = False
 
     def start(self, context: Context) -> Sequence[Tier]:
-        """Describe the host, and take the counters' first values; CPU shares have none before the next tick."""
+        """Describe the host."""
         import psutil
 
         self._context = context
         self._psutil = psutil
         context.describe("host", self._facts(psutil))
-        _attempt(psutil.cpu_percent, percpu=True)  # the share since the last call: this one only sets the base
-        self._emit(context, psutil, [])
+        self._has_base = False
         return [Tier("host", round(1e9 / min(_HZ, context.hz)))]
 
     def sample(self, tier: str) -> None:  # noqa: ARG002 (there is one)
-        """Read the host once."""
+        """Read the host once. CPU shares are those since the last sample, so the first one has none."""
         context, psutil = self._context, self._psutil
-        if context is not None and psutil is not None:
-            self._emit(context, psutil, _attempt(psutil.cpu_percent, percpu=True) or [])
+        if context is None or psutil is None:
+            return
+        cores = _attempt(psutil.cpu_percent, percpu=True) or []
+        self._emit(context, psutil, cores if self._has_base else [])
+        self._has_base = True
 
     def stop(self) -> None:
         """Nothing is open between ticks."""
