@@ -26,7 +26,7 @@ class TierState:
     The first sample is due at once, since what lies before it stays unknown; all others are due on the common grid.
     """
 
-    __slots__ = ("_first_ns", "k", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "tier", "ticks")
+    __slots__ = ("_first_ns", "k", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "ticks", "tier")
 
     def __init__(self, tier: Tier, origin_ns: int, now_ns: int) -> None:
         self.tier = tier

@@ -6,16 +6,15 @@ and from then on nothing that breaks in gpucost may reach the command.
 
 import json
 import os
-import socket
 import sys
 import time
 
 from gpucost import rundir
+from gpucost._version import SCHEMA_VERSION
 from gpucost.errors import GpucostError, UsageError
 from gpucost.recorder import launch
 from gpucost.recorder.options import RecordOptions, check, parse_hz, parse_labels
 from gpucost.recorder.redact import redact
-from gpucost.schema import SCHEMA_VERSION
 
 
 def record(options: RecordOptions) -> int:
@@ -26,7 +25,7 @@ def record(options: RecordOptions) -> int:
     """
     check(options)
     _apply_configuration(options)
-    host = rundir.safe_host(socket.gethostname())
+    host = rundir.safe_host(os.uname().nodename)
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
     runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)

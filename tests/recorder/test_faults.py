@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from driver.scenario import Scenario, init_fails, init_hangs, slow
 
+from driver.scenario import Scenario, init_fails, init_hangs, slow
 from gpucost.store.reader import load
 
 GPUCOST = [sys.executable, "-m", "gpucost"]
