@@ -6,7 +6,7 @@ sampling period before t_i, and the rest stays without a reading. Nothing is eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,8 @@ a tick by as much: at 10 Hz a tick up to 0.25 s late still says what the GPU did
 MAX_POWER_W = 20_000.0
 """No GPU draws more; a reading above it is not one."""
 
+_MEMORY_REACH_NS = 10_000_000_000
+_POWER_REACH_NS = 1_000_000_000
 _SLOWEST_HZ, _FASTEST_HZ = 1e-6, 1e6
 _MAX_ENERGY_J = 1e15
 _MAX_BYTES = 2.0**60
@@ -147,6 +149,45 @@ def period_of(ticks: Ticks, nominal_ns: int | None) -> int:
 def widest_spacing_ns(period_ns: int) -> int:
     """The widest spacing of two ticks that is not a gap."""
     return max(int(GAP_PERIODS * period_ns), period_ns + GAP_SLACK_NS)
+
+
+def bridge(ticks: Ticks, period_ns: int) -> Ticks:
+    """Fill in what a tick did not ask for, because the recorder spares the driver slow calls, or got no answer to.
+
+    A utilization looks back as far as to the one before, so it also speaks for the ticks between that have none, if the two are not
+    further apart than two ticks may be. Power in between is interpolated, over a second at most, which is what the driver averages
+    over. Memory stays what it was, over ten seconds at most, which is as rarely as a recorder asks.
+    """
+    widest = widest_spacing_ns(period_ns)
+    t_ns = ticks.t_ns
+    return replace(
+        ticks,
+        util=_filled(t_ns, ticks.util, widest, "later"),
+        memory_bytes=_filled(t_ns, ticks.memory_bytes, max(widest, _MEMORY_REACH_NS), "earlier"),
+        power_w=_filled(t_ns, ticks.power_w, max(widest, _POWER_REACH_NS), "between"),
+        power_average_w=_filled(t_ns, ticks.power_average_w, max(widest, _POWER_REACH_NS), "between"),
+    )
+
+
+def _filled(t_ns: IntArray, values: FloatArray, most_ns: int, how: str) -> FloatArray:
+    """Give unknown values the `later` or `earlier` known one, or what lies `between`, where those two are near enough."""
+    known = np.flatnonzero(np.isfinite(values))
+    missing = np.flatnonzero(np.isnan(values))
+    if not len(known) or not len(missing):
+        return values
+    after = np.searchsorted(known, missing)
+    inside = (after > 0) & (after < len(known))
+    missing, after = missing[inside], after[inside]
+    early, late = known[after - 1], known[after]
+    near = t_ns[late] - t_ns[early] <= most_ns
+    missing, early, late = missing[near], early[near], late[near]
+    filled = values.copy()
+    if how == "between":
+        share = (t_ns[missing] - t_ns[early]) / (t_ns[late] - t_ns[early])
+        filled[missing] = values[early] + share * (values[late] - values[early])
+    else:
+        filled[missing] = values[late if how == "later" else early]
+    return filled
 
 
 def partition(t_ns: IntArray, period_ns: int, end_ns: int) -> Partition:

@@ -5,6 +5,7 @@ Independent of the analyzers but for the names of uses and paths, so that the fa
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def cover(ticks: list[Tick], period: int, end: int) -> None:
         low = tick.t - period
         if number_:
             spacing = tick.t - ticks[number_ - 1].t
-            if spacing <= max(int(2.5 * period), period + 250_000_000):
+            if spacing <= widest(period):
                 low = ticks[number_ - 1].t
         tick.low, tick.high = min(max(low, 0), end), min(max(tick.t, 0), end)
 
@@ -113,7 +114,7 @@ def run_on(tick: Tick) -> bool:
 def reach_of(ticks: list[Tick], polls: list[int]) -> int:
     """How far outside the polls their answer counts."""
     times = [ticks[p].t for p in polls]
-    spacings = [b - a for a, b in zip(times, times[1:], strict=False)]
+    spacings = [b - a for a, b in itertools.pairwise(times)]
     return max(REACH, 3 * int(statistics.median(spacings)) if spacings else 0)
 
 
@@ -137,10 +138,7 @@ def by_polls(ticks: list[Tick], polls: list[int], i: int) -> bool | None:
         above = memory is not None and level is not None and memory > level + TOLERANCE
         return (ticks[j].util or 0) > 0 or above
 
-    if taken:
-        held = i == b or any(sign(j) for j in range(a + 1, i + 1))
-    else:
-        held = any(sign(j) for j in range(i, b + 1))
+    held = i == b or any(sign(j) for j in range(a + 1, i + 1)) if taken else any(sign(j) for j in range(i, b + 1))
     dark = ticks[i].util is None and (ticks[i].memory is None or level is None) and i != b
     return True if held else None if dark else False
 
@@ -249,7 +247,7 @@ def activity_in(recording: Recording, uuid: str, ticks: list[Tick], low: int, hi
     """SM utilization times nanoseconds of each process in a stretch of time."""
     rows = [r for r in recording.frames["gpu_process"].to_dict("records") if r["gpu_uuid"] == uuid]
     polls = sorted({r["t_ns"] for r in rows} | {t.t for t in ticks if t.processes is not None and t.run is not None})
-    spacings = [b - a for a, b in zip(polls, polls[1:], strict=False)]
+    spacings = [b - a for a, b in itertools.pairwise(polls)]
     spacing = int(statistics.median(spacings)) if spacings else 1_000_000_000
     found: dict[int, Fraction] = {}
     seen: set[tuple[int, int]] = set()
@@ -293,16 +291,18 @@ def ledger(recording: Recording, uuid: str, reserved: float | None, idle_after: 
     end = recording.end_ns
     ticks = ticks_of(recording, uuid)
     hz = recording.manifest.recorder.get("hz")
-    spacings = [b.t - a.t for a, b in zip(ticks, ticks[1:], strict=False)]
+    spacings = [b.t - a.t for a, b in itertools.pairwise(ticks)]
     period = round(1e9 / hz) if hz else int(statistics.median(spacings)) if spacings else 0
     cover(ticks, period, end)
+    fill(ticks, period)
+    sm = place(recording, uuid, ticks)
     hold(ticks, reserved)
-    crowd(ticks, _sm(recording, uuid, ticks))
+    crowd(ticks, sm)
     use(ticks)
     idle(ticks, idle_after)
     spans = spans_of(recording, end)
     cuts = sorted({0, end, *(c for t in ticks for c in (t.low, t.high)), *(c for s in spans for c in (s.start, s.end))})
-    pieces = [(a, b, leaves_at(spans, Fraction(a + b, 2))) for a, b in zip(cuts, cuts[1:], strict=False)]
+    pieces = [(a, b, leaves_at(spans, Fraction(a + b, 2))) for a, b in itertools.pairwise(cuts)]
     parents = {int(r["pid"]): int(r["ppid"]) for r in reversed(recording.frames["process"].to_dict("records"))}
     cells: Cells = {}
     at = 0
@@ -336,14 +336,47 @@ def _uses_at(ticks: list[Tick], a: int, b: int) -> list[tuple[str, Fraction]]:
     return [("unknown", Fraction(b - a))]
 
 
-def _sm(recording: Recording, uuid: str, ticks: list[Tick]) -> dict[int, tuple[float, float]]:
-    """SM utilization of the run's and of other processes, by the tick of the nearest poll (the later of two as near)."""
-    polls = [i for i, t in enumerate(ticks) if t.processes is not None and t.run is not None]
+def widest(period: int) -> int:
+    """The widest spacing of two ticks that is no gap."""
+    return max(int(2.5 * period), period + 250_000_000)
+
+
+def fill(ticks: list[Tick], period: int) -> None:
+    """A utilization looks back over ticks that have none; memory stays what it was for up to ten seconds."""
+    utils, memories = [t.util for t in ticks], [t.memory for t in ticks]
+    for i, tick in enumerate(ticks):
+        for values, most in ((utils, widest(period)), (memories, max(widest(period), 10_000_000_000))):
+            before = [j for j in range(i) if values[j] is not None]
+            after = [j for j in range(i, len(ticks)) if values[j] is not None]
+            if values[i] is None and before and after and ticks[after[0]].t - ticks[before[-1]].t <= most:
+                if values is utils:
+                    tick.util = utils[after[0]]
+                else:
+                    tick.memory = memories[before[-1]]
+
+
+def place(recording: Recording, uuid: str, ticks: list[Tick]) -> dict[int, tuple[float, float]]:
+    """SM utilization of the run's and of other processes by the tick of their poll, the nearest one (the later of two) within half a second.
+
+    Where a tick knows how many processes there are and not how many are the run's, the rows say so; where there are none, it is no poll.
+    """
+    polls = [i for i, t in enumerate(ticks) if t.processes is not None]
     found: dict[int, tuple[float, float]] = {}
+    own = dict.fromkeys(polls, 0)
     for row in recording.frames["gpu_process"].to_dict("records"):
-        if row["gpu_uuid"] == uuid and polls:
-            poll = min(polls, key=lambda p: (abs(ticks[p].t - row["t_ns"]), -p))
-            ours, theirs = found.get(poll, (0.0, 0.0))
-            sm = number(row["sm_util_pct"], 0, 100) or 0.0
-            found[poll] = (ours + sm, theirs) if row["in_run"] else (ours, theirs + sm)
+        if row["gpu_uuid"] != uuid or not polls:
+            continue
+        poll = min(polls, key=lambda p: (abs(ticks[p].t - row["t_ns"]), -p))
+        if abs(ticks[poll].t - row["t_ns"]) > 500_000_000:
+            continue
+        ours, theirs = found.get(poll, (0.0, 0.0))
+        sm = number(row["sm_util_pct"], 0, 100) or 0.0
+        found[poll] = (ours + sm, theirs) if row["in_run"] else (ours, theirs + sm)
+        own[poll] += bool(row["in_run"])
+    for poll in polls:
+        if ticks[poll].run is None:
+            if poll in found or ticks[poll].processes == 0:
+                ticks[poll].run = own[poll]
+            else:
+                ticks[poll].processes = None
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from analysis_builders import GPU, HOST, MIB, MS, S, recording
 from hypothesis import strategies as st
 
+from analysis_builders import GPU, HOST, MIB, MS, S, recording
 from gpucost.manifest import Gpu
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def gpu_rows(draw: st.DrawFn, uuid: str = GPU, most: int = 25) -> list[dict[str,
         }
         if draw(st.integers(0, 3)) == 0:
             row["processes"] = draw(st.integers(0, 3))
-            row["run_processes"] = draw(st.integers(0, 3))
+            row["run_processes"] = draw(st.one_of(st.integers(0, 3), st.none()))
         row["power_w"] = draw(st.one_of(st.none(), st.floats(0, 700, width=32), st.just(-3.0)))
         row["power_average_w"] = draw(st.one_of(st.none(), st.floats(0, 700, width=32)))
         row["energy_j"] = draw(st.one_of(st.none(), st.floats(0, 5000), st.just(max(t, 0) / S * 250)))

@@ -7,8 +7,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from analysis_builders import GPU, HOST, S, gpu_rows, recording, stage, tenths
 
+from analysis_builders import GPU, HOST, S, gpu_rows, recording, stage, tenths
 from gpucost.analyzers import Analysis, analyze, cost
 from gpucost.manifest import Gpu
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from analysis_builders import GPU, MIB, S, gpu_process, gpu_rows, recording, stage, tenths
 
+from analysis_builders import GPU, MIB, S, gpu_process, gpu_rows, recording, stage, tenths
 from gpucost.analyzers import Analysis, Settings, analyze
 from gpucost.analyzers.model import NO_STAGE
 
@@ -45,7 +45,15 @@ def test_power_is_integrated_as_a_trapezoid_where_there_is_no_counter() -> None:
     row = gpu_energy(found)
     assert row["basis"] == "integrated"
     assert row["energy_j"] == pytest.approx(0.9 * 155 + 0.1 * 110)
-    assert row["counter_j"] != row["counter_j"]  # noqa: PLR0124 (NaN is not itself)
+    assert row["counter_j"] != row["counter_j"]
+
+
+def test_power_that_is_asked_for_at_some_ticks_only_is_interpolated_over_a_second_at_most() -> None:
+    """Known at 0.1 s, 1.1 s and 2.3 s: linear in between, nothing over the longer distance."""
+    power = [100.0, *[None] * 9, 200.0, *[None] * 11, 300.0]
+    row = gpu_energy(analyze(recording(2.3, gpu_rows(tenths(0, 2.3), 50.0, power_w=power))))
+    assert row["energy_j"] == pytest.approx(0.1 * 100 + 1.0 * 150 + 0.1 * 300)
+    assert row["covered_ns"] == 12 * S // 10
 
 
 def test_average_power_stands_in_for_instantaneous_power() -> None:
@@ -60,7 +68,7 @@ def test_without_counter_and_power_energy_is_unknown_and_not_zero() -> None:
     row = gpu_energy(found)
     assert row["basis"] == "unknown"
     assert row["covered_ns"] == 0
-    assert all(row[name] != row[name] for name in ("energy_j", "counter_j", "integral_j", "idle_power_w"))  # noqa: PLR0124
+    assert all(row[name] != row[name] for name in ("energy_j", "counter_j", "integral_j", "idle_power_w"))
     assert found.energy["energy_j"].isna().all()
     assert found.stages["self_energy_j"].isna().all()
 
@@ -239,7 +247,7 @@ def test_a_parents_total_energy_has_its_childrens() -> None:
 @pytest.mark.parametrize("power", [-5.0, NAN, float("inf"), 1e6])
 def test_a_power_that_cannot_be_is_unknown(power: float) -> None:
     """It is neither zero nor believed."""
-    found = analyze(recording(0.3, gpu_rows(tenths(0, 0.3), 50.0, power_w=[100.0, power, 100.0])))
+    found = analyze(recording(0.3, gpu_rows(tenths(0, 0.3), 50.0, power_w=[100.0, 100.0, power])))
     assert gpu_energy(found)["energy_j"] == pytest.approx(20)
     assert gpu_energy(found)["covered_ns"] == 2 * S // 10
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from analysis_builders import GPU, HOST, MIB, MS, S, frame_of, gpu_rows, recording, stage, tenths, uses_ns
 
+from analysis_builders import GPU, HOST, MIB, MS, S, frame_of, gpu_rows, recording, stage, tenths, uses_ns
 from gpucost.analyzers import Analysis, Settings, analyze
 from gpucost.analyzers.model import NO_STAGE, USES
 from gpucost.manifest import Gpu

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, tenths, uses_ns
-
 from gpucost.analyzers import analyze
 from gpucost.manifest import Gpu
 
@@ -155,6 +154,29 @@ def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> Non
     assert uses_ns(found) == {"empty": S, "busy": 800 * MS, "gap": 200 * MS}
     assert found.gpus.loc[GPU, "holding_basis"] == "memory"
     assert any("another namespace" in note for note in found.notes)
+
+
+def test_a_poll_that_could_not_place_all_of_its_processes_counts_those_it_could() -> None:
+    """How many are the run's is null then, and the rows of the list say that one is."""
+    series = gpu_rows(tenths(0, 2), 80.0, processes=2, run_processes=None)
+    lists = [row for t in tenths(0, 2) for row in (gpu_process(t - 0.004, 7, in_run=True), unplaced(t - 0.004))]
+    found = analyze(recording(2, series, gpu_process=lists))
+    assert uses_ns(found) == {"busy": 800 * MS, "foreign": 800 * MS, "gap": 400 * MS}
+    assert found.gpus.loc[GPU, "holding_basis"] == "processes"
+
+
+def test_a_count_without_its_list_is_no_poll() -> None:
+    """There are processes, and nothing says whose: memory decides."""
+    found = analyze(recording(1, gpu_rows(tenths(0, 1), 0.0, processes=1, run_processes=None, memory_used_bytes=TAKEN)))
+    assert uses_ns(found) == {"idle": S}
+    assert found.gpus.loc[GPU, "holding_basis"] == "memory"
+
+
+def test_memory_that_is_asked_for_seldom_stays_what_it_was() -> None:
+    """Once in two seconds, without process lists."""
+    memory = [BARE, *[None] * 19, TAKEN, *[None] * 19, TAKEN]
+    found = analyze(recording(4.1, gpu_rows(tenths(0, 4.1), 0.0, poll=False, memory_used_bytes=memory)))
+    assert uses_ns(found) == {"empty": 2 * S, "idle": 2_100 * MS}
 
 
 def test_pids_of_another_namespace_are_foreign_if_memory_is_not_known_either() -> None:

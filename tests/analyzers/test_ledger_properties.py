@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import analysis_reference as reference
 import numpy as np
 import pytest
-from analysis_builders import GPU, S, frame_of
-from analysis_strategies import any_recordings, stage_rows, tame_recordings
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import analysis_reference as reference
+from analysis_builders import GPU, S, frame_of
+from analysis_strategies import any_recordings, stage_rows, tame_recordings
 from gpucost.analyzers import Settings, analyze, cost
 from gpucost.analyzers.model import NO_STAGE, USES
-from gpucost.recording import Recording
+
+if TYPE_CHECKING:
+    from gpucost.recording import Recording
 
 PHASES = [phase for phase in Phase if phase is not Phase.explain]  # explaining takes minutes and explains little here
 RATES = {GPU: Decimal("2.4999999"), "GPU-1": Decimal("0.3333333333333333333333333333")}
 
 
 @given(any_recordings(), st.sampled_from([0, S, 3 * S]), st.sampled_from(["owner", "equal", "none"]))
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=80, deadline=None, phases=PHASES)
 def test_the_ledger_closes_over_every_axis_for_any_recording(run: Recording, idle_after: int, split: str) -> None:
     """For each GPU the cells add up to the held time, to the nanosecond; so do uses, stages, and stages with their children."""
     found = analyze(run, Settings(idle_after_ns=idle_after, idle_split=split))
@@ -45,7 +48,7 @@ def test_the_ledger_closes_over_every_axis_for_any_recording(run: Recording, idl
 
 
 @given(any_recordings())
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=30, deadline=None, phases=PHASES)
 def test_money_closes_to_the_last_digit_for_any_recording(run: Recording) -> None:
     """Price x time is the total, and the total is the sum of the cells, as fractions."""
     found = analyze(run)
@@ -59,7 +62,7 @@ def test_money_closes_to_the_last_digit_for_any_recording(run: Recording) -> Non
 
 
 @given(any_recordings())
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=40, deadline=None, phases=PHASES)
 def test_unknown_intervals_add_up_to_unknown_time(run: Recording) -> None:
     """They are disjoint, in order, inside the run, and as long as the ledger's unknown time."""
     found = analyze(run)
@@ -72,7 +75,7 @@ def test_unknown_intervals_add_up_to_unknown_time(run: Recording) -> None:
 
 
 @given(any_recordings())
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=40, deadline=None, phases=PHASES)
 def test_energy_is_conserved_for_any_recording(run: Recording) -> None:
     """Stages add up to their GPU, parts add up to the whole, nothing is negative, and unknown is not zero."""
     for split in ("owner", "equal", "none"):
@@ -93,7 +96,7 @@ def test_energy_is_conserved_for_any_recording(run: Recording) -> None:
 
 
 @given(tame_recordings(), st.sampled_from([S // 2, S]))
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=100, deadline=None, phases=PHASES)
 def test_the_ledger_agrees_with_one_made_slowly_by_the_rules(run: Recording, idle_after: int) -> None:
     """Cell by cell, but for the rounding of each piece to whole nanoseconds."""
     expected, pieces = reference.ledger(run, GPU, run.manifest.gpus[0].memory_reserved_bytes, idle_after)
@@ -104,7 +107,7 @@ def test_the_ledger_agrees_with_one_made_slowly_by_the_rules(run: Recording, idl
 
 
 @given(any_recordings(), st.integers(1, 5 * S))
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=30, deadline=None, phases=PHASES)
 def test_a_longer_window_never_costs_less(run: Recording, more: int) -> None:
     """Neither the run nor any of its GPUs, and what was known to be busy stays so."""
     before = analyze(run)
@@ -119,7 +122,7 @@ def test_a_longer_window_never_costs_less(run: Recording, more: int) -> None:
 
 
 @given(tame_recordings(), st.data())
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=40, deadline=None, phases=PHASES)
 def test_more_utilization_is_never_less_busy(run: Recording, data: st.DataObject) -> None:
     """Raising a reading adds busy time or leaves it."""
     before = analyze(run).gpus["busy_ns"].sum()
@@ -132,7 +135,7 @@ def test_more_utilization_is_never_less_busy(run: Recording, data: st.DataObject
 
 
 @given(any_recordings(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=25, deadline=None, phases=PHASES)
 def test_the_order_of_rows_does_not_matter(run: Recording, random: object) -> None:
     """Readings that are shuffled give the same ledger."""
     expected = analyze(run).ledger
@@ -144,7 +147,7 @@ def test_the_order_of_rows_does_not_matter(run: Recording, random: object) -> No
 
 
 @given(stage_rows(), any_recordings())
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@settings(max_examples=25, deadline=None, phases=PHASES)
 def test_stages_never_change_what_the_gpus_did(rows: list[dict[str, object]], run: Recording) -> None:
     """Whatever the marks say, each GPU's uses move by no more than the rounding at the stages' edges."""
     run.frames["stage"] = frame_of("stage", [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from analysis_builders import GPU, HOST, MS, S, gpu_process, gpu_rows, recording, stage, stages_ns, tenths
-
 from gpucost.analyzers import analyze
 from gpucost.analyzers.model import NO_STAGE
 from gpucost.manifest import Gpu
@@ -93,7 +92,7 @@ def test_activity_of_processes_without_a_stage_decides_nothing() -> None:
 
 
 def test_activity_is_weighed_in_each_segment_by_itself() -> None:
-    """a works in the first two seconds, b in the last two; c, open in the middle, cuts the time there."""
+    """Stage a works in the first two seconds, b in the last two; c, open in the middle, cuts the time there."""
     polls = [gpu_process(t, 10 if t <= 2 else 20, in_run=True, sm=50.0) for t in (1, 2, 3, 4)]
     rows = [stage("a", 0, 4, pid=10), stage("b", 0, 4, pid=20), stage("c", 1, 2, pid=21)]
     run = recording(4, gpu_rows(tenths(0, 4), 100.0, poll=False), stage=rows, gpu_process=polls, process=TREE)
@@ -101,7 +100,7 @@ def test_activity_is_weighed_in_each_segment_by_itself() -> None:
 
 
 def test_a_poll_speaks_for_the_time_since_the_one_before() -> None:
-    """b opens at 1.5 s; the poll at 2 s says only b's process worked since 1 s."""
+    """Stage b opens at 1.5 s; the poll at 2 s says only b's process worked since 1 s."""
     polls = [gpu_process(1, 10, in_run=True, sm=50.0), gpu_process(2, 20, in_run=True, sm=50.0)]
     rows = [stage("a", 0, 2, pid=10), stage("b", 1.5, 2, pid=20)]
     run = recording(2, gpu_rows(tenths(0, 2), 100.0, poll=False), stage=rows, gpu_process=polls, process=TREE)
@@ -109,7 +108,7 @@ def test_a_poll_speaks_for_the_time_since_the_one_before() -> None:
 
 
 def test_activity_on_one_gpu_says_nothing_of_another() -> None:
-    """a works on the first GPU, b on the second."""
+    """Stage a works on the first GPU, b on the second."""
     gpus = [Gpu(uuid, "Test GPU", HOST, i) for i, uuid in enumerate((GPU, "GPU-1"))]
     polls = [
         gpu_process(t, pid, in_run=True, sm=50.0, uuid=uuid) for t in (1, 2) for pid, uuid in ((10, GPU), (20, "GPU-1"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from analysis_builders import GPU, HOST, MS, S, gpu_rows, recording, stage, stages_ns, tenths
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis_builders import GPU, HOST, MS, S, gpu_rows, recording, stage, stages_ns, tenths
 from gpucost.analyzers import Analysis, analyze
 from gpucost.analyzers.model import NO_STAGE, PATH_SEPARATOR
 from gpucost.analyzers.stages import MAX_DEPTH, written
@@ -32,7 +32,7 @@ def test_without_stages_all_time_is_no_stage() -> None:
 
 
 def test_a_parent_has_what_its_children_leave_and_its_total_has_both() -> None:
-    """train 1 s to 9 s, epoch inside it 2 s to 5 s."""
+    """A train stage from 1 s to 9 s, epoch inside it 2 s to 5 s."""
     found = found_of(10, stage("train", 1, 9), stage("epoch", 2, 5, parent="train"))
     assert stages_ns(found) == {"train": 5 * S, "train > epoch": 3 * S, NO_STAGE: 2 * S}
     train = row_of(found, "train")
@@ -86,7 +86,7 @@ def test_a_parent_that_is_not_there_makes_a_top_stage() -> None:
 
 
 def test_a_cycle_is_cut_at_its_earliest_span() -> None:
-    """a within b within c within a."""
+    """Here a is within b, within c, within a."""
     found = found_of(4, stage("a", 0, 4, parent="c"), stage("b", 1, 4, parent="a"), stage("c", 2, 4, parent="b"))
     assert stages_ns(found) == {"a": S, "a > b": S, "a > b > c": 2 * S}
     assert any("1 cycles cut" in note for note in found.notes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from analysis_builders import GPU, MS, S, gpu_rows, recording, tenths, uses_ns
 
+from analysis_builders import GPU, MS, S, gpu_rows, recording, tenths, uses_ns
 from gpucost.analyzers import analyze
 
 NAN = float("nan")
@@ -98,6 +98,22 @@ def test_a_utilization_that_cannot_be_is_unknown_and_not_zero(util: float | None
     """Neither busy nor idle."""
     found = analyze(recording(0.2, gpu_rows([0.1, 0.2], [util, 100.0])))
     assert uses_ns(found) == {"unknown": 100 * MS, "busy": 100 * MS}
+
+
+def test_a_utilization_speaks_for_ticks_before_it_that_did_not_ask() -> None:
+    """A recorder that spares a slow driver asks at every second or third tick; at every fourth, the next one is too far away."""
+    second = gpu_rows(tenths(0, 0.5), [10.0, None, 30.0, None, 50.0])
+    assert uses_ns(analyze(recording(0.5, second)))["busy"] == (10 + 30 + 30 + 50 + 50) * MS
+    third = gpu_rows(tenths(0, 0.4), [10.0, None, None, 40.0])
+    assert uses_ns(analyze(recording(0.4, third)))["busy"] == (10 + 3 * 40) * MS
+    fourth = gpu_rows(tenths(0, 0.5), [10.0, None, None, None, 50.0])
+    assert uses_ns(analyze(recording(0.5, fourth))) == {"busy": 60 * MS, "gap": 140 * MS, "unknown": 300 * MS}
+
+
+def test_a_utilization_that_is_missing_at_the_end_is_unknown() -> None:
+    """No later reading speaks for it."""
+    found = analyze(recording(0.3, gpu_rows(tenths(0, 0.3), [100.0, 100.0, None])))
+    assert uses_ns(found) == {"busy": 200 * MS, "unknown": 100 * MS}
 
 
 def test_readings_before_the_start_cover_the_start() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, tenths, uses_ns
 
+from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, tenths, uses_ns
 from gpucost.analyzers import Settings, analyze
 from gpucost.manifest import Gpu
 
@@ -48,10 +48,10 @@ def test_idleness_is_not_assumed_across_time_without_a_reading() -> None:
     assert found.idle_intervals.empty
 
 
-def test_idleness_is_not_assumed_across_an_invalid_reading() -> None:
-    """A null between two stretches breaks them."""
-    found = analyze(recording(1.9, gpu_rows(tenths(0, 1.9), [*[0.0] * 9, None, *[0.0] * 9])))
-    assert uses_ns(found) == {"gap": 1_800 * MS, "unknown": 100 * MS}
+def test_idleness_is_not_assumed_across_readings_without_a_utilization() -> None:
+    """Four nulls between two stretches are too long for the next reading to speak for, and break them."""
+    found = analyze(recording(2.2, gpu_rows(tenths(0, 2.2), [*[0.0] * 9, *[None] * 4, *[0.0] * 9])))
+    assert uses_ns(found) == {"gap": 1_800 * MS, "unknown": 400 * MS}
 
 
 def test_a_gpu_that_no_process_of_the_run_is_on_is_empty() -> None:
