@@ -34,6 +34,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "record": Command("gpucost.cli.record", "Run a command and record what it does with its GPUs.", _TAKES_A_COMMAND),
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
+    "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, annotations, files."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),
