@@ -103,9 +103,10 @@ def _ways(ranks: tuple[int, ...], size: int) -> np.ndarray:
     ways = np.zeros((size + 1, top + 1), dtype=np.int64)
     ways[0, 0] = 1
     for rank in ranks:
-        for chosen in range(size, 0, -1):
-            ways[chosen, rank:] += ways[chosen - 1, : top + 1 - rank]
-    return ways[size]
+        for taken in range(size, 0, -1):
+            ways[taken, rank:] += ways[taken - 1, : top + 1 - rank]
+    chosen: np.ndarray = ways[size]
+    return chosen
 
 
 def _exact_p(ranks: tuple[int, ...], size: int, rank_sum: int) -> float:

@@ -29,18 +29,6 @@ ADDITIVE = ("cost_usd", "gpu_time_s", "busy_s", "waste_s", "waste_usd", "energy_
 MIN_RUN_SHARE = 0.01
 """A stage or a GPU has to change by this part of the run's figure to count: nobody looks into less."""
 
-_GETTERS: dict[str, Callable[[Quantities], Number | None]] = {
-    "cost_usd": lambda part: part.pico,
-    "gpu_time_s": lambda part: part.ns,
-    "busy_s": lambda part: part.busy_ns,
-    "waste_s": lambda part: part.waste_ns,
-    "waste_usd": lambda part: part.waste_pico,
-    "energy_j": lambda part: part.joules,
-    "duration_s": lambda part: part.wall_ns,
-    "waste_pct": lambda part: waste_share(part),
-}
-_NEUTRAL = frozenset({"busy_s"})
-
 
 def waste_share(part: Quantities) -> Fraction | None:
     """Idle waste as a share (0 to 1) of the cost, or of the GPU time where there is no cost; None where nothing of it is measured."""
@@ -49,6 +37,19 @@ def waste_share(part: Quantities) -> Fraction | None:
     if part.pico is not None and part.waste_pico is not None and part.pico > 0:
         return Fraction(part.waste_pico, part.pico)
     return Fraction(part.waste_ns, part.ns)
+
+
+_GETTERS: dict[str, Callable[[Quantities], Number | None]] = {
+    "cost_usd": lambda part: part.pico,
+    "gpu_time_s": lambda part: part.ns,
+    "busy_s": lambda part: part.busy_ns,
+    "waste_s": lambda part: part.waste_ns,
+    "waste_usd": lambda part: part.waste_pico,
+    "energy_j": lambda part: part.joules,
+    "duration_s": lambda part: part.wall_ns,
+    "waste_pct": waste_share,
+}
+_NEUTRAL = frozenset({"busy_s"})
 
 
 def value_of(part: Quantities, metric: str) -> Number | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from gpucost.analyzers.compare import MEDIAN_MAD, MIN_RUNS, REPORT_ONLY, Rule, method_for
@@ -15,6 +14,7 @@ from gpucost.report.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from fractions import Fraction
 
     from gpucost.report.model import Report
 
@@ -58,7 +58,7 @@ def compare(
     sides = Sides(*facts, Scales.of(pairs), rule)
     run = {metric: _alone(metric, pair, sides) for metric, pair in pairs.items()}
     totals = {
-        metric: tuple(sides.scales.units(metric, side) for side in (pair.base, pair.head))
+        metric: (sides.scales.units(metric, pair.base), sides.scales.units(metric, pair.head))
         for metric, pair in pairs.items()
     }
     stages, folded = stage_rows(*facts, sides.scales, rule, totals)

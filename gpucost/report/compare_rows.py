@@ -212,7 +212,7 @@ def _chosen(pairs: Sequence[StagePair], units: Mapping[str, Sequence[tuple[int |
         return (-abs(after - before), -max(before, after), number)
 
     for number in sorted(range(len(pairs)), key=weight):
-        family = []
+        family: list[int] = []
         at: int | None = number
         while at is not None and at not in chosen and len(family) <= MAX_SHOWN:
             family.append(at)
