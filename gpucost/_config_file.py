@@ -33,6 +33,7 @@ class Config:
         idle_split: who is charged for idle power: `owner`, `equal` or `none`.
         region: of the electricity grid.
         pue: power usage effectiveness of the data centre (1 or more).
+        check: the table of gates as it stands in the file; `gpucost.gates.settings` reads it.
     """
 
     path: str | None = None
@@ -44,6 +45,7 @@ class Config:
     idle_split: str | None = None
     region: str | None = None
     pue: float | None = None
+    check: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -120,6 +122,11 @@ def _carbon(path: Path, table: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _check(path: Path, table: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 (a section's signature)
+    """As it stands: reading gates needs more than a recording should wait for."""
+    return {"check": table}
+
+
 def _read(
     path: Path,
     keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
@@ -194,4 +201,8 @@ _CARBON_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pue": ("pue", lambda value: _number(value, 1.0, MAX_PUE, "a number")),
 }
 
-_SECTIONS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {"prices": _prices, "carbon": _carbon}
+_SECTIONS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+    "prices": _prices,
+    "carbon": _carbon,
+    "check": _check,
+}

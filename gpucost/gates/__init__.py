@@ -1,7 +1,7 @@
 """Gates: what a run may cost, and by how much it may cost more than before.
 
-`judge` judges runs already in memory; `check_runs` does everything from the words that a user types. To add a gate: a function in a module of
-this package, registered in `GATES`.
+`check_runs` does everything from the words that a user types; `gpucost.gates.run.judge` judges runs already in memory. To add a gate: a function
+in a module of this package, named in that module's `GATES` (`gpucost.gates.registry` has them all).
 """
 
 from __future__ import annotations
@@ -35,4 +35,6 @@ def check_runs(
     Raises:
         GpucostError: a run, a word or the configuration cannot be read.
     """
-    raise NotImplementedError
+    from gpucost.gates.run import check_runs as run
+
+    return run(runs, head, baseline, gates, price=price)

@@ -1,13 +1,12 @@
-"""A run's figures and its gates as OpenMetrics text, for a forge's metrics report and for whatever scrapes files.
+"""A run and its gates as OpenMetrics text, for GitLab's metrics report and for anything else that reads Prometheus' format.
 
-A figure that is not known has no sample: it is absent, and never 0. Nothing in the labels changes from run to run, so that the same series
-can be compared between two of them.
+https://prometheus.io/docs/specs/om/open_metrics_spec/: gauges, units in the names, labels escaped, ended by `# EOF`. A figure that is not known has
+no line, because the format has no such value; a bound is not a figure either.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpucost.render.safe import plain
 
@@ -17,93 +16,87 @@ if TYPE_CHECKING:
     from gpucost.report.comparison import CheckResult
     from gpucost.report.model import Figure, Money, Report
 
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+MAX_STAGES = 200
+"""Stages with lines of their own, the first of the report; a metrics report of thousands of lines is read by nobody."""
 
 
-class _Family(NamedTuple):
-    """A gauge: its name (the unit last, where there is one), its unit, what it is, and its samples by labels."""
+class _Line(NamedTuple):
+    """One sample: labels, and the value as it is written."""
 
-    name: str
-    unit: str
-    text: str
-    samples: list[tuple[dict[str, str], str | None]]
+    labels: dict[str, str]
+    value: str
 
 
-def render(report: Report, check: CheckResult | None, file: TextIO) -> None:
-    """Write every figure that is known.
-
-    Args:
-        report: of the run.
-        check: its gates.
-        file: to write to; all that is written is ASCII, or escaped so that any UTF-8 file takes it.
-    """
-    for family in _families(report, check):
-        known = [(labels, value) for labels, value in family.samples if value is not None]
-        if not known:
-            continue
-        file.write(f"# TYPE {family.name} gauge\n")
-        if family.unit:
-            file.write(f"# UNIT {family.name} {family.unit}\n")
-        file.write(f"# HELP {family.name} {family.text}\n")
-        file.writelines(f"{family.name}{_labels(labels)} {value}\n" for labels, value in known)
-    file.write("# EOF\n")
+def openmetrics(report: Report, check: CheckResult | None = None) -> str:
+    """The text. Labels hold nothing that differs from run to run, so that the metrics of two runs can be compared line by line."""
+    lines: list[str] = []
+    for name, unit, about, samples in _families(report, check):
+        found = [sample for sample in samples if sample is not None]
+        if found:
+            lines += [f"# TYPE {name} gauge", *([f"# UNIT {name} {unit}"] if unit else []), f"# HELP {name} {about}"]
+            lines += [f"{name}{_labels(sample.labels)} {sample.value}" for sample in found]
+    return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def _families(report: Report, check: CheckResult | None) -> Iterator[_Family]:
+def _families(report: Report, check: CheckResult | None) -> Iterator[tuple[str, str, str, list[_Line | None]]]:
     total = report.total
-    yield _single("gpucost_cost_usd", "usd", "Cost of the run", _money(total.money))
-    yield _single("gpucost_idle_cost_usd", "usd", "Cost of gap, idle and empty", _money(total.waste))
-    yield _single("gpucost_gpu_time_seconds", "seconds", "GPU time held", _figure(total.gpu_time_s))
-    yield _single(
-        "gpucost_idle_time_seconds", "seconds", "GPU time in gap, idle and empty", _figure(total.waste_time_s)
+    money = [] if total.partial else [_money({}, total.money)]
+    yield "gpucost_run_cost_usd", "usd", "What the run cost.", [*money]
+    yield (
+        "gpucost_run_use_cost_usd",
+        "usd",
+        "What the run cost, by use.",
+        [] if total.partial else [_money({"use": use.use}, use.money) for use in report.uses if report.gpus],
     )
-    yield _single("gpucost_idle_share_percent", "percent", "Share of gap, idle and empty", _figure(total.waste_pct))
-    yield _single("gpucost_energy_joules", "joules", "Energy of the GPUs", _figure(total.energy_j))
-    yield _single("gpucost_duration_seconds", "seconds", "Duration of the run", _figure(report.run.duration_s))
-    yield _single("gpucost_simulated", "", "Whether the GPUs were simulated", str(int(report.run.simulated)))
-    yield from _parts(report)
-    if check is not None:
-        yield _Family("gpucost_gate_failed", "", "Whether a gate made the check fail", _gates(check))
-
-
-def _parts(report: Report) -> Iterator[_Family]:
-    uses = [({"use": use.use}, use) for use in report.uses]
-    yield _Family("gpucost_use_cost_usd", "usd", "Cost by use", [(name, _money(use.money)) for name, use in uses])
-    yield _Family(
-        "gpucost_use_time_seconds",
+    yield (
+        "gpucost_run_use_gpu_seconds",
         "seconds",
-        "GPU time by use",
-        [(name, _figure(use.gpu_time_s)) for name, use in uses],
+        "Held GPU time, by use.",
+        [_figure({"use": use.use}, use.gpu_time_s) for use in report.uses if report.gpus],
     )
-    stages = [({"stage": row.path}, row) for row in report.stages]
-    own = [(name, _money(row.self_money)) for name, row in stages]
-    yield _Family(
-        "gpucost_stage_self_cost_usd", "usd", "Cost by stage, without its sub-stages; adds up to the run", own
+    yield "gpucost_run_gpu_seconds", "seconds", "Held GPU time.", [_figure({}, total.gpu_time_s)]
+    yield "gpucost_run_idle_ratio", "ratio", "Gap, idle and empty as a share of the run.", [_ratio({}, total.waste_pct)]
+    yield "gpucost_run_energy_joules", "joules", "Energy of the GPUs.", [_figure({}, total.energy_j)]
+    yield "gpucost_run_duration_seconds", "seconds", "How long the run took.", [_figure({}, report.run.duration_s)]
+    stages = report.stages[:MAX_STAGES] if report.marked_stages else []
+    yield (
+        "gpucost_stage_cost_usd",
+        "usd",
+        "What each stage cost by itself.",
+        [] if total.partial else [_money({"stage": row.path}, row.self_money) for row in stages],
     )
-    whole = [(name, _money(row.total_money)) for name, row in stages]
-    yield _Family("gpucost_stage_total_cost_usd", "usd", "Cost by stage, with its sub-stages", whole)
-    time = [(name, _figure(row.total_time_s)) for name, row in stages]
-    yield _Family("gpucost_stage_gpu_time_seconds", "seconds", "GPU time by stage, with its sub-stages", time)
+    yield (
+        "gpucost_stage_gpu_seconds",
+        "seconds",
+        "GPU time of each stage by itself.",
+        [_figure({"stage": row.path}, row.self_time_s) for row in stages],
+    )
+    gates = check.gates if check else []
+    yield (
+        "gpucost_gate_passed",
+        "",
+        "1 where the gate passed, 0 where it makes the check fail; no line where it was not decided.",
+        [
+            _Line({"gate": gate.gate, "stage": gate.stage or ""}, str(int(not gate.fails)))
+            for gate in gates
+            if gate.fails or gate.status == "passed"
+        ],
+    )
 
 
-def _gates(check: CheckResult) -> list[tuple[dict[str, str], str | None]]:
-    samples: dict[tuple[str, str], str | None] = {}
-    for gate in check.gates:
-        key = (gate.gate, gate.stage or "")
-        samples[key] = "1" if gate.fails or samples.get(key) == "1" else "0"
-    return [({"gate": gate, "stage": stage}, value) for (gate, stage), value in samples.items()]
+def _money(labels: dict[str, str], money: Money) -> _Line | None:
+    return None if money.usd is None else _Line(labels, money.usd)
 
 
-def _single(name: str, unit: str, text: str, value: str | None) -> _Family:
-    return _Family(name, unit, text, [({}, value)])
+def _figure(labels: dict[str, str], figure: Figure) -> _Line | None:
+    if figure.value is None or figure.text.startswith("≥"):
+        return None
+    return _Line(labels, repr(round(float(figure.value), 9)))
 
 
-def _money(money: Money) -> str | None:
-    return money.usd if money.usd is not None and _NUMBER.fullmatch(money.usd) else None
-
-
-def _figure(figure: Figure) -> str | None:
-    return None if figure.value is None else repr(figure.value)
+def _ratio(labels: dict[str, str], figure: Figure) -> _Line | None:
+    line = _figure(labels, figure)
+    return None if line is None or figure.value is None else _Line(labels, repr(round(float(figure.value) / 100, 9)))
 
 
 def _labels(labels: dict[str, str]) -> str:
