@@ -36,8 +36,8 @@ def junit(check: CheckResult) -> str:
     for gate in check.gates:
         suite.append(_case(gate))
     ET.indent(root)
-    text = ET.tostring(root, encoding="us-ascii", xml_declaration=True).decode("ascii")
-    return text + "\n"
+    document: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
+    return document.decode("ascii") + "\n"
 
 
 def _case(gate: GateResult) -> ET.Element:

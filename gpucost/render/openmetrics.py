@@ -6,7 +6,7 @@ no line, because the format has no such value; a bound is not a figure either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from gpucost.render.safe import plain
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_STAGES = 200
 """Stages with lines of their own, the first of the report; a metrics report of thousands of lines is read by nobody."""
 
+_GATES = "gpucost_gate_passed"
+
 
 class _Line(NamedTuple):
     """One sample: labels, and the value as it is written."""
@@ -27,14 +29,25 @@ class _Line(NamedTuple):
     value: str
 
 
+def render(report: Report, check: CheckResult | None, file: TextIO, *, width: int = 0, color: bool = False) -> None:  # noqa: ARG001 (it has neither)
+    """Write the text to `file`."""
+    file.write(openmetrics(report, check))
+
+
 def openmetrics(report: Report, check: CheckResult | None = None) -> str:
     """The text. Labels hold nothing that differs from run to run, so that the metrics of two runs can be compared line by line."""
     lines: list[str] = []
     for name, unit, about, samples in _families(report, check):
-        found = [sample for sample in samples if sample is not None]
+        found: dict[str, str] = {}
+        for sample in samples:
+            if sample is not None:
+                # One series may come once only: of two verdicts on one gate the worse one, of two names that look alike the first.
+                labels = _labels(sample.labels)
+                kept = found.setdefault(labels, sample.value)
+                found[labels] = "0" if name == _GATES and sample.value == "0" else kept
         if found:
             lines += [f"# TYPE {name} gauge", *([f"# UNIT {name} {unit}"] if unit else []), f"# HELP {name} {about}"]
-            lines += [f"{name}{_labels(sample.labels)} {sample.value}" for sample in found]
+            lines += [f"{name}{labels} {value}" for labels, value in found.items()]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
@@ -73,7 +86,7 @@ def _families(report: Report, check: CheckResult | None) -> Iterator[tuple[str, 
     )
     gates = check.gates if check else []
     yield (
-        "gpucost_gate_passed",
+        _GATES,
         "",
         "1 where the gate passed, 0 where it makes the check fail; no line where it was not decided.",
         [

@@ -92,6 +92,15 @@ class Change:
     p: float | None
     note: str
 
+    @property
+    def word(self) -> str:
+        """The verdict in a word, empty where none was possible."""
+        if self.direction in ("undecided", "unknown"):
+            return ""
+        if self.direction == "same" or self.worse is None:
+            return self.direction
+        return "worse" if self.worse else "better"
+
 
 @dataclass(frozen=True, slots=True)
 class GpuChange:
