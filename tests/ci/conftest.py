@@ -17,7 +17,7 @@ def forge():
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report() -> Report:
     return report_of(demo(), price="2.49")
 
