@@ -12,10 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ci_builders import TOKEN
 from forge_server import NOT_ACCESSIBLE, SHA, meet_once
-from run_maker import make_run
-
 from gpucost.ci import http
 from gpucost.cli import main
+from run_maker import make_run
 
 PRICE = "3.60"  # 60 s of one GPU cost $0.06
 
