@@ -24,7 +24,7 @@ _MISSING_HELP = "What a figure that is not known does to its gate: fail or pass 
 
 
 def check(
-    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=_RUN_HELP, show_default=False)] = None,
+    run: Annotated[list[str] | None, typer.Argument(metavar="RUN", help=_RUN_HELP, show_default=False)] = None,
     baseline: Annotated[list[str] | None, typer.Option("--baseline", metavar="RUN", help=_BASELINE_HELP)] = None,
     gate: Annotated[list[str] | None, typer.Option("--gate", metavar="GATE", help=_GATE_HELP)] = None,
     runs: RunsOption = None,

@@ -149,7 +149,7 @@ def method_lines(comparison: Comparison) -> Iterator[str]:
     """How the verdicts came about, and which runs are on which side."""
     yield f"- {prose(comparison.method.text)}"
     yield from (f"- {prose(note)}" for note in comparison.notes)
-    if comparison.matched_on:
+    if comparison.matched_on and "none" not in comparison.matched_on:
         yield f"- matched on {', '.join(code(plain(word, 60)) for word in comparison.matched_on)}"
     for name, side in (("baseline", comparison.base), ("new", comparison.head)):
         more = f" and {len(side.runs) - MAX_RUNS} more" if len(side.runs) > MAX_RUNS else ""

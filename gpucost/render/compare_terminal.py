@@ -62,7 +62,7 @@ def _comparison(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     yield Text(plain(comparison.method.text, 600))
     for note in comparison.notes:
         yield Text(plain(note, 600), style="yellow")
-    if comparison.matched_on:
+    if comparison.matched_on and "none" not in comparison.matched_on:
         yield Text(f"matched on {plain(', '.join(comparison.matched_on))}", style="bright_black")
     yield from _left_out(comparison.base)
 

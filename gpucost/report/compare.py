@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from gpucost.analyzers.compare import MEDIAN_MAD, MIN_RUNS, REPORT_ONLY, Rule, method_for
@@ -169,6 +170,8 @@ def _notes(sides: Sides) -> list[str]:
         )
     notes += _price_notes(sides)
     notes += _state_notes("baseline", sides.base) + _state_notes("new", sides.head)
+    if any(facts.run.joules_partial for facts in (*sides.base, *sides.head)):
+        notes.append("energy marked ≥ was not measured throughout: it is a lower bound, and so is what is made of it")
     if len({facts.report.run.simulated for facts in (*sides.base, *sides.head)}) > 1:
         notes.append("simulated and real GPUs are compared with one another: the differences mean nothing")
     return notes
@@ -184,15 +187,16 @@ def _price_notes(sides: Sides) -> list[str]:
             )
     rates = [_rates(side) for side in (sides.base, sides.head)]
     if all(rates) and rates[0] != rates[1]:
-        before, after = (", ".join(f"${rate}" for rate in sorted(side)) for side in rates)
+        before, after = (", ".join(f"${rate:,.2f}" for rate in sorted(side)) for side in rates)
         notes.append(
             f"the price of a GPU-hour was {before} and is {after}: part of the change in cost is the price, GPU time is not"
         )
     return notes
 
 
-def _rates(side: Sequence[Facts]) -> set[str]:
-    return {price.amount_usd for facts in side for price in facts.report.quality.prices if price.amount_usd is not None}
+def _rates(side: Sequence[Facts]) -> set[Decimal]:
+    amounts = [price.amount_usd for facts in side for price in facts.report.quality.prices]
+    return {Decimal(amount) for amount in amounts if amount is not None}
 
 
 def _state_notes(name: str, side: Sequence[Facts]) -> list[str]:
