@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpucost.analyzers.model import NO_STAGE
 from gpucost.gates.registry import GATES
 from gpucost.gates.run import judge
 from gpucost.gates.settings import CheckSettings
 from gpucost.report.compare import compare
 from gpucost.report.comparison import CheckResult, Comparison, LeftOut
-from gpucost.report.model import Report
 from report_factory import S, Scenario, a_gpu, demo, report_of
+
+if TYPE_CHECKING:
+    from gpucost.report.model import Report
 
 
 def a_report(number: int = 0, *, train_s: float = 60.0, stage: str = "train", **changes) -> Report:
