@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -235,10 +236,11 @@ def test_a_comment_is_under_its_limits_and_harmless_whatever_the_names(name, max
     assert_harmless(text)
 
 
+@cache
 def large() -> tuple[Report, object]:
-    gpus = [a_gpu(number) for number in range(64)]
-    paths = [f"stage-{number:03d} {'x' * 60}" for number in range(200)]
-    cube = {(gpus[number % 64].uuid, path, "busy"): S * (number + 1) for number, path in enumerate(paths)}
+    gpus = [a_gpu(number) for number in range(24)]
+    paths = [f"stage-{number:03d} {'x' * 60}" for number in range(120)]
+    cube = {(gpus[number % 24].uuid, path, "busy"): S * (number + 1) for number, path in enumerate(paths)}
     report = report_of(Scenario(gpus, cube, end_ns=10**12, spans={path: [(0, S)] for path in paths}))
     return report, checked([report], [report], **{"cost@stage*": "0.0001", "cost": "0.01"})
 
@@ -246,16 +248,16 @@ def large() -> tuple[Report, object]:
 def test_a_large_run_degrades_part_by_part_and_says_what_is_left_out():
     report, check = large()
     lengths = []
-    for limit in (400_000, 65_000, 20_000, 8_000, 4_000):
+    for limit in (400_000, 20_000, 4_000):
         text = comment(report, None, check, marker=MARKER, max_chars=limit)
         assert len(text) <= limit
         assert text.startswith(MARKER)
-        assert "201 of 201 gates failed" in text
+        assert "121 of 121 gates failed" in text
         assert_harmless(text)
         lengths.append(len(text))
     assert lengths == sorted(lengths, reverse=True)
     assert "left out" in text
-    assert "<summary>Gates</summary>" in comment(report, None, check, max_chars=65_000)
+    assert "<summary>Gates</summary>" in comment(report, None, check, max_chars=40_000)
 
 
 def test_bytes_are_counted_and_not_only_characters():
