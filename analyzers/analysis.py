@@ -86,7 +86,7 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
 
 
 def _read(recording: Recording, settings: Settings) -> _Run:
-    end_ns = max(recording.end_ns, 0)
+    end_ns = max(int(recording.end_ns), 0)
     gpu = recording.frames.get("gpu", pd.DataFrame())
     gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
     spans = read_spans(recording)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpucost.analyzers.arrays import FloatArray, IntArray, floats, times
+from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray, floats, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ class Partition:
     end_ns: IntArray
     tick: IntArray
     next_tick: IntArray
-    follows: np.typing.NDArray[np.bool_]
+    follows: BoolArray
 
     def __len__(self) -> int:
         return len(self.start_ns)

@@ -90,6 +90,13 @@ def test_the_first_poll_counts_backwards_for_three_seconds() -> None:
     assert uses_ns(found) == {"unknown": 900 * MS, "idle": 4_100 * MS}
 
 
+def test_a_neighbour_at_the_first_poll_was_there_for_three_seconds_before_it() -> None:
+    """First polled at 4 s; what ran before 1 s is the run's as far as anybody knows."""
+    total, own = [None] * 39 + [1] + [None] * 10, [None] * 39 + [0] + [None] * 10
+    found = analyze(recording(5, gpu_rows(tenths(0, 5), 50.0, processes=total, run_processes=own)))
+    assert uses_ns(found) == {"busy": 450 * MS, "gap": 450 * MS, "foreign": 2_050 * MS, "empty": 2_050 * MS}
+
+
 def test_without_process_lists_memory_above_the_reserve_is_holding() -> None:
     """And the basis says so."""
     memory = [BARE] * 10 + [TAKEN] * 10 + [BARE + 10 * MIB] * 10
@@ -195,6 +202,13 @@ def test_the_list_may_be_stamped_a_little_apart_from_the_tick() -> None:
     ]
     found = analyze(recording(1.1, series, gpu_process=lists))
     assert uses_ns(found) == {"busy": 825 * MS, "foreign": 275 * MS}
+
+
+def test_a_neighbours_kernels_are_no_sign_of_the_run() -> None:
+    """A neighbour works all the time; the run comes between 0.1 s and 1.1 s, which memory tells: at 0.6 s."""
+    memory = [TAKEN] * 5 + [2 * TAKEN] * 6
+    found = analyze(recording(1.1, rows([0, 1], 11, others=[1, 1], util=100.0, memory_used_bytes=memory)))
+    assert uses_ns(found) == {"foreign": 500 * MS + 300 * MS, "busy": 300 * MS}
 
 
 def test_a_neighbour_that_left_between_the_polls_was_there_before() -> None:
