@@ -72,6 +72,12 @@ def test_ticks_that_show_nothing_between_polls_that_differ_are_unknown() -> None
     assert found.unknown_intervals["reason"].tolist() == ["holding"]
 
 
+def test_a_poll_that_finds_the_gpu_free_says_so_even_if_its_tick_shows_nothing_else() -> None:
+    """Held at 0.1 s, free at 1.1 s, and no other column is known."""
+    found = analyze(recording(1.1, rows([1, 0], 11, util=[0.0] + [None] * 10)))
+    assert uses_ns(found) == {"gap": 100 * MS, "unknown": 900 * MS, "empty": 100 * MS}
+
+
 def test_the_last_poll_counts_for_three_seconds_and_then_memory_does() -> None:
     """The list cannot be read any more after 0.1 s; without memory the rest is unknown."""
     polls = [1] + [None] * 59
@@ -209,6 +215,13 @@ def test_a_neighbours_kernels_are_no_sign_of_the_run() -> None:
     memory = [TAKEN] * 5 + [2 * TAKEN] * 6
     found = analyze(recording(1.1, rows([0, 1], 11, others=[1, 1], util=100.0, memory_used_bytes=memory)))
     assert uses_ns(found) == {"foreign": 500 * MS + 300 * MS, "busy": 300 * MS}
+
+
+def test_until_the_run_leaves_a_shared_gpu_its_share_is_that_of_the_last_poll_that_saw_it() -> None:
+    """One of two at 0.1 s, gone at 1.1 s; its memory went at 0.5 s."""
+    memory = [2 * TAKEN] * 5 + [TAKEN] * 6
+    found = analyze(recording(1.1, rows([1, 0], 11, others=[1, 1], util=100.0, memory_used_bytes=memory)))
+    assert uses_ns(found) == {"busy": 250 * MS, "foreign": 250 * MS + 600 * MS}
 
 
 def test_a_neighbour_that_left_between_the_polls_was_there_before() -> None:

@@ -57,6 +57,12 @@ def test_spans_of_one_path_are_one_stage_in_order_of_first_start() -> None:
     assert (b["spans"], b["truncated"], b["wall_ns"]) == (3, 1, 5 * S)
 
 
+def test_a_parent_comes_before_a_child_that_starts_with_it() -> None:
+    """Spans are written when they end, so the child's row comes first."""
+    found = found_of(3, stage("child", 1, 2, parent="p"), stage("p", 1, 3), stage("other", 0, 1))
+    assert found.stages["stage_path"].tolist() == ["other", "p", "p > child", NO_STAGE]
+
+
 def test_a_span_of_no_length_is_counted_and_costs_nothing() -> None:
     """It has a row, and no time."""
     found = found_of(2, stage("mark", 1, 1))
