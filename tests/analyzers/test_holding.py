@@ -169,6 +169,17 @@ def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> Non
     assert any("another namespace" in note for note in found.notes)
 
 
+def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen_on_another_gpu() -> None:
+    """The host shows us our pids, so those it does not show are not ours."""
+    gpus = [Gpu(uuid, "Test GPU", HOST, i, memory_reserved_bytes=BARE) for i, uuid in enumerate((GPU, "GPU-1"))]
+    ours = gpu_rows(tenths(0, 1), 80.0, memory_used_bytes=TAKEN)
+    theirs = gpu_rows(tenths(0, 1), 80.0, uuid="GPU-1", run_processes=0, memory_used_bytes=TAKEN)
+    lists = [row for t in tenths(0, 1) for row in (gpu_process(t, 7, in_run=True), unplaced(t, gpu_uuid="GPU-1"))]
+    found = analyze(recording(1, [*ours, *theirs], gpus=gpus, gpu_process=lists))
+    assert uses_ns(found) == {"busy": 800 * MS, "gap": 200 * MS}
+    assert uses_ns(found, "GPU-1") == {"foreign": 800 * MS, "empty": 200 * MS}
+
+
 def test_a_poll_that_could_not_place_all_of_its_processes_counts_those_it_could() -> None:
     """How many are the run's is null then, and the rows of the list say that one is."""
     series = gpu_rows(tenths(0, 2), 80.0, processes=2, run_processes=None)

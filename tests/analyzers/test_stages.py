@@ -223,6 +223,19 @@ def test_a_runaway_recursion_counts_to_its_ancestor() -> None:
     assert any("too deeply" in note for note in found.notes)
 
 
+def test_the_total_of_a_stage_has_its_grandchildren() -> None:
+    """One second each, three deep."""
+    found = found_of(3, stage("a", 0, 3), stage("b", 1, 3, parent="a"), stage("c", 2, 3, parent="b"))
+    assert [row_of(found, path)["total_ns"] for path in ("a", "a > b", "a > b > c")] == [3 * S, 2 * S, S]
+
+
+def test_one_long_span_does_not_make_many_short_ones_resolvable() -> None:
+    """The median counts, not the longest."""
+    lengths = (0.1, 0.15, 5)
+    found = found_of(9, *[stage("a", i, i + length, stage_id=str(i)) for i, length in enumerate(lengths)])
+    assert row_of(found, "a")["short"]
+
+
 def test_a_stage_shorter_than_two_sampling_periods_is_marked_short() -> None:
     """At 10 Hz: a median of 0.15 s is, one of 0.25 s is not."""
     rows = [stage("a", i, i + 0.15, stage_id=f"a{i}") for i in range(3)] + [
