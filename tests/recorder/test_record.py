@@ -185,6 +185,24 @@ def test_a_recorder_killed_in_the_middle_loses_at_most_two_seconds_and_the_comma
     wait_until(mark.exists)
 
 
+def test_a_stage_without_a_time_keeps_its_start_when_the_recorder_is_killed(runs):
+    line = 'sleep 0.7; echo \'{"event": "start", "id": "1", "name": "late"}\' >> $GPUCOST_STAGE_FILE; sleep 30'
+    process = started(runs, "sh", "-c", line, options=["--gpus", "sim:t4"])
+    with process:
+        wait_until(
+            lambda: any(b"stage_started" in path.read_bytes() for path in runs.glob("*/host=*/journal/event.*.jsonl"))
+        )
+        before = journal_lines(runs)
+        wait_until(lambda: journal_lines(runs) > before + 8)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        process.kill()
+        process.wait(60)
+    stage = load(only_run(runs)).frames["stage"].iloc[0]
+    assert stage["name"] == "late"
+    assert 0.6e9 < stage["start_t_ns"] < 2.5e9
+
+
 def test_killing_the_command_ends_the_run_with_its_code(runs):
     process = started(runs, "sh", "-c", "echo $$; exec sleep 60", options=["-q", "--gpus", "sim:t4"])
     with process:
