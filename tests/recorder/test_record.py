@@ -279,6 +279,15 @@ def test_a_price_in_the_environment_that_is_none_is_refused_as_one_on_the_comman
     assert "cheap" in done.stderr
 
 
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path):
+    line = f'mkdir "{tmp_path}/gone"; cd "{tmp_path}/gone"; rmdir "{tmp_path}/gone"; "$@"'
+    command = [sys.executable, "-P", "-m", "gpucost", "record", "--", "true"]
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", *command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, "working directory" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
 def test_no_command_is_one_line(runs):
     for argv in (["record"], ["record", "--"], ["record", "--", ""]):
         done = subprocess.run([*GPUCOST, *argv], capture_output=True, text=True, check=False, timeout=60)
