@@ -7,12 +7,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factory import STARTED_NS, Scenario, a_gpu, demo, report_of
 
 from gpucost import carbon
 from gpucost.analyzers.model import NO_STAGE, USES, WASTE
 from gpucost.recording import Problem
 from gpucost.report import summary_lines
+from report_factory import STARTED_NS, Scenario, a_gpu, demo, report_of
 
 S = 1_000_000_000
 
