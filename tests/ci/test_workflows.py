@@ -227,11 +227,13 @@ def runner(tmp_path, github_env):
 
 
 def test_the_action_records_a_command_and_attaches_its_report(runner, forge):
-    command = 'echo "hello $0" > hello.txt\ngpucost stage greet -- sleep 0.3'
+    command = 'env; [ -z "${GPUCOST_ACTION_RUN:-}" ]\necho hello > hello.txt\ngpucost stage greet -- sleep 0.3'
     code, outputs, log = runner.act(
         run=command, gpus="sim:h100", name="demo", labels="team=search\nsuite=nightly", gates="cost=100\nduration=1h"
     )
     assert code == 0, log
+    assert "PATH=" in log
+    assert "ghs_x" not in log
     assert outputs["record"]["exit-code"] == "0"
     manifest = json.loads((Path(outputs["record"]["recording"]) / "run.json").read_text())
     assert manifest["name"] == "demo"
@@ -261,13 +263,8 @@ def test_a_failed_gate_fails_the_step_after_the_files_are_uploaded(runner, tmp_p
     assert runner.uploaded is not None
     assert outputs["report"]["passed"] == "false"
     assert "::error title=gpucost%3A " in log
-
-
-def test_a_failed_gate_that_may_not_fail_is_a_warning(runner, tmp_path):
-    run = make_run(tmp_path / "runs", price_request="3.60")
     code, outputs, log = runner.act(recording=str(run), gates="cost=0.01", fail="false")
-    assert code == 0
-    assert outputs["report"]["passed"] == "false"
+    assert (code, outputs["report"]["passed"]) == (0, "false")
     assert "::warning title=" in log
 
 
@@ -287,9 +284,3 @@ def test_inputs_are_words_and_never_a_script(runner, tmp_path, forge):
     assert code == 0
     assert json.loads((Path(outputs["record"]["recording"]) / "run.json").read_text())["name"] == evil
     assert not list(tmp_path.rglob("pwned"))
-
-
-def test_the_recorded_command_sees_no_token(runner):
-    code, _, log = runner.act(run='env; [ -z "${GPUCOST_ACTION_RUN:-}" ]', gpus="sim:h100")
-    assert code == 0
-    assert "ghs_x" not in log
