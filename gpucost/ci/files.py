@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from gpucost.ci.contract import Attachment
 
-DEFAULT_FOLDER = "gpucost-report"
 NUMBER_FILE = "pull-request.txt"
 RECORDINGS = "recording"
 

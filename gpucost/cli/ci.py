@@ -2,12 +2,17 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gpucost.ci.contract import COMMENT_RULES
 from gpucost.cli.options import RUN_HELP, RunsOption, one_of, runs_folder
+
+if TYPE_CHECKING:
+    from gpucost.ci.attach import Outcome
+
+DEFAULT_FOLDER = "gpucost-report"
 
 _RUN_HELP = RUN_HELP + " Several are repeats of one."
 _BASELINE_HELP = (
@@ -15,11 +20,17 @@ _BASELINE_HELP = (
     "One that means no run is left out."
 )
 _GATE_HELP = "A gate more than the configuration's, for example cost=2.50 or cost_increase=10%; may be repeated."
+_PRICE_HELP = "Price of one GPU for one hour, for every run."
+_PROVIDERS = "auto|github|gitlab|buildkite|none"
+_PROVIDER_HELP = "Which CI this is (default: found out)."
+_OUT_HELP = "Where the files go; an empty name writes none."
+_KEEP_HELP = "Copy the run into the files, for a job that reports later."
+_LINK_HELP = "Where the full report is (default: the job's page)."
 _KEY_HELP = "Tells the comments of several jobs on one pull request apart (default: the job's name)."
 _COMMENT_HELP = (
     "When to make a comment; one that is there is always kept up to date, except with never (default: always)."
 )
-_PULL_REQUEST_HELP = (
+_NUMBER_HELP = (
     "A file with the number of the pull request, written by another job (for workflows that run on workflow_run); "
     "taken only if the pull request ends in the commit that was measured."
 )
@@ -30,32 +41,17 @@ def ci(
     runs: RunsOption = None,
     baseline: Annotated[list[str] | None, typer.Option("--baseline", metavar="RUN", help=_BASELINE_HELP)] = None,
     gate: Annotated[list[str] | None, typer.Option("--gate", metavar="NAME=LIMIT", help=_GATE_HELP)] = None,
-    price: Annotated[
-        str | None, typer.Option("--price", metavar="USD", help="Price of one GPU for one hour, for every run.")
-    ] = None,
-    provider: Annotated[
-        str,
-        typer.Option(
-            "--provider", metavar="auto|github|gitlab|buildkite|none", help="Which CI this is (default: found out)."
-        ),
-    ] = "auto",
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Where the files go; an empty name writes none.")
-    ] = "gpucost-report",
-    keep_recording: Annotated[
-        bool, typer.Option("--keep-recording", help="Copy the run into the files, for a job that reports later.")
-    ] = False,
+    price: Annotated[str | None, typer.Option("--price", metavar="USD", help=_PRICE_HELP)] = None,
+    provider: Annotated[str, typer.Option("--provider", metavar=_PROVIDERS, help=_PROVIDER_HELP)] = "auto",
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help=_OUT_HELP)] = DEFAULT_FOLDER,
+    keep_recording: Annotated[bool, typer.Option("--keep-recording", help=_KEEP_HELP)] = False,
     key: Annotated[str | None, typer.Option("--key", metavar="NAME", help=_KEY_HELP)] = None,
     comment: Annotated[str, typer.Option("--comment", metavar="|".join(COMMENT_RULES), help=_COMMENT_HELP)] = "always",
     no_summary: Annotated[bool, typer.Option("--no-summary", help="Write no summary of the job.")] = False,
     no_annotations: Annotated[bool, typer.Option("--no-annotations", help="Annotate no failed gates.")] = False,
     no_fail: Annotated[bool, typer.Option("--no-fail", help="End with 0 even if a gate fails.")] = False,
-    link: Annotated[
-        str | None, typer.Option("--link", metavar="URL", help="Where the full report is (default: the job's page).")
-    ] = None,
-    pull_request_file: Annotated[
-        str | None, typer.Option("--pull-request-file", metavar="FILE", help=_PULL_REQUEST_HELP)
-    ] = None,
+    link: Annotated[str | None, typer.Option("--link", metavar="URL", help=_LINK_HELP)] = None,
+    number: Annotated[str | None, typer.Option("--pull-request-file", metavar="FILE", help=_NUMBER_HELP)] = None,
 ) -> None:
     """Attach a run's report to what a CI shows: summary, comment, annotations, files.
 
@@ -75,7 +71,7 @@ def ci(
         annotations=not no_annotations,
         gates_fail=not no_fail,
         link=link or None,
-        pull_request_file=pull_request_file or None,
+        pull_request_file=number or None,
         files=out or None,
     )
     job = Job(
@@ -89,12 +85,16 @@ def ci(
         options=options,
     )
     outcome = attach(job, os.environ, _to_forge)
-    for step in outcome.steps:
-        _to_people(step.text + (f": {step.link}" if step.link else ""))
-    for gate_result in outcome.check.gates:
-        _to_people(f"{gate_result.status}: {gate_result.message}")
+    _tell(outcome)
     if not outcome.check.passed and not no_fail:
         raise typer.Exit(outcome.check.exit_code)
+
+
+def _tell(outcome: "Outcome") -> None:
+    for step in outcome.steps:
+        _to_people(step.text + (f": {step.link}" if step.link else ""))
+    for gate in outcome.check.gates:
+        _to_people(f"{gate.status}: {gate.message}")
 
 
 def _to_forge(line: str) -> None:

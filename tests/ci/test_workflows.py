@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gpucost._config_file import read
+from gpucost.ci import FORGES
+from gpucost.gates.settings import settings_of
 from run_maker import make_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -284,3 +287,15 @@ def test_inputs_are_words_and_never_a_script(runner, tmp_path, forge):
     assert code == 0
     assert json.loads((Path(outputs["record"]["recording"]) / "run.json").read_text())["name"] == evil
     assert not list(tmp_path.rglob("pwned"))
+
+
+def test_the_examples_configuration_is_read_as_gates():
+    config = read(str(ROOT / "docs/ci/example/gpucost.toml"))
+    gates = {(request.gate, request.stage) for request in settings_of(config).gates}
+    assert gates == {("cost", None), ("idle_share", None), ("cost_increase", None), ("cost", "evaluate")}
+
+
+def test_the_help_names_every_forge():
+    from gpucost.cli import ci
+
+    assert ci._PROVIDERS.split("|") == ["auto", *FORGES]
