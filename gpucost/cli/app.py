@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "record": Command("gpucost.cli.record", "Run a command and record what it does with its GPUs.", _TAKES_A_COMMAND),
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
     "compare": Command("gpucost.cli.compare", "Say what changed between a baseline and new runs."),
-    "check": Command("gpucost.cli.check", "Hold a run against budgets and its baseline; exit 1 when a gate fails."),
+    "check": Command("gpucost.cli.check", "Fail when a run costs, takes or idles more than it may."),
     "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, annotations, files."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
