@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
     "compare": Command("gpucost.cli.compare", "Say what changed between a baseline and new runs."),
     "check": Command("gpucost.cli.check", "Fail when a run costs, takes or idles more than it may."),
-    "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, annotations, files."),
+    "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, files."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),

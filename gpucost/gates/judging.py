@@ -111,7 +111,9 @@ def _budget(metric: str, request: Request, scope: Scope, evidence: Evidence) -> 
         text = f"{scope.title} is {figure.text}{average}, within {limit.text}"
         return _result(request, scope, "passed", figure, limit_figure, text, evidence)
     figure = replace(figure, text=f"≥ {figure.text}")
-    reason = "what was not measured" if scope.ended else "the run did not end in order, and what came after its last sample"
+    reason = (
+        "what was not measured" if scope.ended else "the run did not end in order, and what came after its last sample"
+    )
     text = f"{scope.title} is {figure.text}{average}: {reason} could take it over {limit.text}"
     return _result(request, scope, "missing", figure, limit_figure, text, evidence)
 
