@@ -11,7 +11,7 @@ from gpucost.analyzers.model import NO_STAGE
 from gpucost.report.changes import Pair, Scales, mean, signed_percent, value_of
 from gpucost.report.comparison import METRICS, GateResult
 from gpucost.report.model import UNKNOWN, Figure
-from gpucost.report.text import gpu_hours
+from gpucost.report.text import NS_PER_S, gpu_hours
 from gpucost.rundir import printable
 
 if TYPE_CHECKING:
@@ -121,8 +121,10 @@ def _budget(metric: str, request: Request, scope: Scope, evidence: Evidence) -> 
 def _highest(metric: str, scope: Scope) -> Fraction | None:
     """The most that a figure can be, counting all unknown time against it; None where nothing bounds it."""
     parts = [part for part in scope.head if part is not None]
-    if not scope.ended or (metric == "energy_j" and any(part.joules_partial for part in parts)):
+    if not scope.ended:
         return None
+    if metric == "energy_j":
+        return mean([_most_joules(part) for part in scope.head])
     if metric not in ("waste_pct", "waste_usd"):
         return mean(_values(metric, scope.head))
     worst = [
@@ -138,6 +140,13 @@ def _highest(metric: str, scope: Scope) -> Fraction | None:
     ]
     missing: list[Quantities | None] = [None] * (len(scope.head) - len(parts))
     return mean(_values(metric, [*worst, *missing]))
+
+
+def _most_joules(part: Quantities | None) -> float | None:
+    """The energy, or where some of it was not measured, what it had been at the highest power seen, all the time."""
+    if part is None or not part.joules_partial:
+        return 0.0 if part is None else part.joules
+    return None if part.top_w is None else max(part.joules or 0.0, part.top_w * part.ns / NS_PER_S)
 
 
 def _increase(metric: str, request: Request, scope: Scope, evidence: Evidence) -> GateResult:

@@ -25,6 +25,7 @@ class Quantities:
         pico: picodollars, None where any GPU of the run has no price; likewise `waste_pico` and `unknown_pico`.
         joules: None where none of it is known; `joules_partial` when some of it is not.
         wall_ns: of the run or of the stage's spans; None for a GPU.
+        top_w: the highest power that any GPU of the run was seen to draw; None where one was never seen.
     """
 
     ns: int = 0
@@ -37,6 +38,7 @@ class Quantities:
     joules: float | None = 0.0
     joules_partial: bool = False
     wall_ns: int | None = None
+    top_w: float | None = None
 
     def add(self, cell: Cell, *, priced: bool) -> None:
         """Count one more cell of the ledger."""
@@ -107,13 +109,17 @@ def facts_of(report: Report) -> Facts:
     """The figures of a report."""
     total = report.total
     priced = total.money.usd is not None and not total.partial
-    facts = Facts(report, priced, bool(report.gpus), _empty(priced, total.energy_j))
+    tops = [row.power_max_w.value for row in report.gpus]
+    top_w = max((float(top) for top in tops if top is not None), default=None) if None not in tops else None
+    facts = Facts(report, priced, bool(report.gpus), _empty(priced, total.energy_j, top_w))
     facts.run.wall_ns = _ns(report.run.duration_s)
-    gpus = {row.uuid: GpuFacts(row.uuid, row.label, row.name, _empty(priced, row.energy_j)) for row in report.gpus}
+    gpus = {
+        row.uuid: GpuFacts(row.uuid, row.label, row.name, _empty(priced, row.energy_j, top_w)) for row in report.gpus
+    }
     for row in report.stages:
-        own = _empty(priced, row.self_energy_j)
+        own = _empty(priced, row.self_energy_j, top_w)
         own.wall_ns = _ns(row.wall_s)
-        facts.stages[row.path] = StageFacts(row.path, row.name, row.parent_path, own, _empty(priced, None))
+        facts.stages[row.path] = StageFacts(row.path, row.name, row.parent_path, own, _empty(priced, None, top_w))
     for cell in report.ledger:
         facts.run.add(cell, priced=priced)
         gpus[cell.gpu_uuid].own.add(cell, priced=priced)
@@ -133,12 +139,14 @@ def _add_up(facts: Facts) -> None:
             parent.total.join(stage.total)
 
 
-def _empty(priced: bool, energy: Figure | None) -> Quantities:
+def _empty(priced: bool, energy: Figure | None, top_w: float | None) -> Quantities:
     """Nothing counted yet; where a run has no price, not even nothing has one."""
     money = 0 if priced else None
     joules = None if energy is None or energy.value is None else float(energy.value)
     partial = energy is not None and at_least(energy)
-    return Quantities(pico=money, waste_pico=money, unknown_pico=money, joules=joules, joules_partial=partial)
+    return Quantities(
+        pico=money, waste_pico=money, unknown_pico=money, joules=joules, joules_partial=partial, top_w=top_w
+    )
 
 
 def at_least(figure: Figure) -> bool:

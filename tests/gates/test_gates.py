@@ -13,6 +13,7 @@ from gpucost.errors import UsageError
 from gpucost.gates import limits
 from gpucost.gates.run import judge
 from gpucost.gates.settings import read_gate, settings_of
+from gpucost.report.model import Figure
 from gpucost.report.rounding import PICO
 from report_factory import S, Scenario, a_gpu, report_of
 
@@ -124,6 +125,23 @@ def test_unmeasured_time_that_could_break_a_budget_is_not_a_pass():
     assert status(checked(run, [], idle_share="30%")) == [("passed", False)]
     assert status(checked(run, [], idle_share="25%")) == [("missing", True)]
     assert status(checked(run, [], idle_share="19%")) == [("failed", True)]
+
+
+def test_energy_that_was_not_measured_throughout_counts_at_the_highest_power_seen():
+    from dataclasses import replace
+
+    run = a_report()  # 85 s at 400 W, 34 kJ
+    rows = [
+        replace(row, energy_j=replace(row.energy_j, value=20_000.0), power_max_w=Figure(500.0, "500 W"))
+        for row in run.gpus
+    ]
+    total = replace(run.total, energy_j=Figure(20_000.0, "≥ 20.0 kJ"))
+    partial = replace(run, total=total, gpus=rows)
+    assert status(checked([partial], [], energy="42.5 kJ")) == [("passed", False)]
+    assert status(checked([partial], [], energy="42.4 kJ")) == [("missing", True)]
+    assert status(checked([partial], [], energy="19 kJ")) == [("failed", True)]
+    unseen = replace(partial, gpus=[replace(row, power_max_w=Figure(None, "unknown")) for row in rows])
+    assert status(checked([unseen], [], energy="1 MWh")) == [("missing", True)]
 
 
 def test_a_run_that_was_cut_off_can_fail_a_budget_and_not_pass_it():
