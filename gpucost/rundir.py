@@ -18,6 +18,9 @@ DEFAULT_RUNS = os.path.join(".gpucost", "runs")
 """Where runs go when the user names no folder."""
 
 MANIFEST = "run.json"
+TEMPORARY_MANIFEST = ".run.json."
+"""What the name of a manifest begins with until it is whole and takes its place."""
+
 JOURNAL = "journal"
 STAGES = "stages.jsonl"
 LOCK = ".lock"

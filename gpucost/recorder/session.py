@@ -111,12 +111,23 @@ def _first_manifest(options: RecordOptions, run_dir: str, host: str, time_ns: in
 
 
 def _write_first_manifest(run_dir: str, manifest: dict[str, object]) -> None:
+    """Whole or not at all: a recorder that is killed here, or a disk that fills up, leaves no half of a manifest behind."""
     data = json.dumps(manifest, indent=1).encode()
-    fd = os.open(rundir.manifest_path(run_dir), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = os.path.join(run_dir, f"{rundir.TEMPORARY_MANIFEST}{os.getpid()}")
     try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, rundir.manifest_path(run_dir))
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
 
 
 def _environment(run_dir: str, host: str) -> dict[str, str]:

@@ -20,6 +20,9 @@ JOURNAL_VERSION = 1
 MAX_LINE_BYTES = 256 << 10
 """No line of a journal is longer; a row that would be is dropped by the writer and skipped by the reader."""
 
+MAX_AGE_NS = 300_000_000_000
+"""Segments of this age are due for rotation, if nobody says otherwise."""
+
 MAX_BUFFER_BYTES = 4 << 20
 MAX_BUFFER_NS = 120_000_000_000
 _CHUNK_BYTES = 64 << 10
@@ -68,7 +71,7 @@ class JournalWriter:
         clock: Clock,
         *,
         max_bytes: int = 8 << 20,
-        max_age_ns: int = 300_000_000_000,
+        max_age_ns: int = MAX_AGE_NS,
     ) -> None:
         """Nothing is opened until there is something to write.
 

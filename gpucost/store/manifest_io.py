@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 from gpucost.errors import DamagedRunError
 from gpucost.manifest import Manifest
 from gpucost.recording import MAX_TIME_NS
-from gpucost.rundir import manifest_path, new_token, printable
+from gpucost.rundir import TEMPORARY_MANIFEST, manifest_path, new_token, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_BYTES = 16 << 20
 """A manifest larger than this is not one of ours."""
-
-_TEMPORARY = ".run.json."
 
 
 def write_manifest(run_dir: str, manifest: Manifest) -> None:
@@ -28,7 +26,7 @@ def write_manifest(run_dir: str, manifest: Manifest) -> None:
         OSError: it cannot be written (disk full, read-only, directory gone). What was there before is untouched, and nothing is left behind.
     """
     data = json.dumps(_plain(manifest.to_json()), indent=2).encode("ascii") + b"\n"
-    temporary = os.path.join(run_dir, f"{_TEMPORARY}{os.getpid()}-{new_token(4)}")
+    temporary = os.path.join(run_dir, f"{TEMPORARY_MANIFEST}{os.getpid()}-{new_token(4)}")
     try:
         write_synced(temporary, data)
         os.replace(temporary, manifest_path(run_dir))
@@ -69,7 +67,7 @@ def read_manifest(run_dir: str) -> Manifest:
 def remove_stale(run_dir: str) -> None:
     """Remove what a writer of the manifest that was killed left behind; only for when nobody writes it."""
     for name in os.listdir(run_dir):
-        if name.startswith(_TEMPORARY):
+        if name.startswith(TEMPORARY_MANIFEST):
             remove_quietly(os.path.join(run_dir, name))
 
 
