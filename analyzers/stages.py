@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpucost.analyzers.arrays import floats, texts, times, truths
+from gpucost.analyzers.arrays import distinct, floats, texts, times, truths
 from gpucost.analyzers.model import NO_STAGE, PATH_SEPARATOR
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _lives(
     if not wanted or frame is None or not len(frame) or "pid" not in frame.columns:
         return lives, _DEFAULT_POLL_NS
     t_ns, known = times(frame, "t_ns")
-    spacing = np.diff(np.unique(t_ns[known]))
+    spacing = np.diff(distinct(t_ns[known]))
     poll_ns = int(np.median(spacing)) if len(spacing) else _DEFAULT_POLL_NS
     dead = frame["state"].isin(_DEAD).to_numpy() if "state" in frame.columns else np.zeros(len(frame), np.bool_)
     rows = np.flatnonzero(known & ~dead & frame["pid"].isin([pid for _, pid in wanted]).to_numpy())

@@ -74,7 +74,7 @@ class Contender:
 
     name: str
     argv: Callable[[Bench, float], list[str]]
-    kept: Callable[[Path, float], float] | None = None
+    kept: Callable[[Path, float, float], float] | None = None
     module: str = ""
     highest_hz: float = 100.0
 
@@ -97,14 +97,14 @@ def gpucost_argv(bench: Bench, hz: float) -> list[str]:
     return [program, "record", "--quiet", "--runs", "runs", "--hz", f"{hz:g}", "--", *bench.command]
 
 
-def gpucost_kept(folder: Path, _: float) -> float:
-    """Ticks a second that have all GPUs, over the time from the first to the last."""
+def gpucost_kept(folder: Path, _: float, hz: float) -> float:
+    """Ticks a second of the GPU that has the fewest; deadlines are whole periods after the command's start."""
     frame = read_run(folder)
-    if frame is None:
+    if frame is None or frame.empty:
         return 0.0
-    ticks = frame.groupby(frame["t_ns"] // 50_000_000)["gpu_uuid"].nunique()
-    whole = int((ticks == GPUS).sum())
-    return (whole - 1) / ((frame["t_ns"].max() - frame["t_ns"].min()) / 1e9)
+    ticks = frame["t_ns"] // round(1e9 / hz)
+    fewest = ticks.groupby(frame["gpu_uuid"], observed=False).nunique().min()
+    return float(fewest) / float(ticks.max() - ticks.min() + 1) * hz
 
 
 def read_run(folder: Path):  # noqa: ANN201 (a frame, whose library is loaded here)
@@ -115,10 +115,10 @@ def read_run(folder: Path):  # noqa: ANN201 (a frame, whose library is loaded he
     return load(str(runs[0]), tables=["gpu"]).frames["gpu"] if runs else None
 
 
-def lines_kept(name: str) -> Callable[[Path, float], float]:
+def lines_kept(name: str) -> Callable[[Path, float, float], float]:
     """Lines a second of the file with this ending that a peer writes."""
 
-    def kept(folder: Path, seconds: float) -> float:
+    def kept(folder: Path, seconds: float, _: float) -> float:
         found = [path for path in folder.iterdir() if path.name.endswith(name)]
         return sum(path.read_bytes().count(b"\n") for path in found) / seconds
 
@@ -172,7 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each measurement")
-    parser.add_argument("--long", type=float, default=660.0, help="length of the one recording over several rotations; 0: none")
+    parser.add_argument(
+        "--long", type=float, default=660.0, help="length of the one recording over several rotations; 0: none"
+    )
     parser.add_argument("--hz", type=float, nargs="+", default=[1.0, 10.0])
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="a virtual environment with the peers")
     options = parser.parse_args()
@@ -206,9 +208,16 @@ def is_there(bench: Bench, contender: Contender) -> bool:
     if not contender.module:
         return True
     try:
-        subprocess.run([bench.script("python"), "-c", f"import {contender.module}"], check=True, capture_output=True, env=bench.environ)
+        subprocess.run(
+            [bench.script("python"), "-c", f"import {contender.module}"],
+            check=True,
+            capture_output=True,
+            env=bench.environ,
+        )
     except (OSError, subprocess.CalledProcessError):
-        print(f"not measured: {contender.name} (no {contender.module} in {bench.peers.name}; `make bench-record` installs it)")
+        print(
+            f"not measured: {contender.name} (no {contender.module} in {bench.peers.name}; `make bench-record` installs it)"
+        )
         return False
     return True
 
@@ -230,7 +239,9 @@ def versions(bench: Bench) -> str:
 # --- steady cost -------------------------------------------------------------------------------------------------------------------
 
 
-def compare(bench: Bench, contenders: Sequence[Contender], hz: float, repeats: int, seconds: float) -> dict[str, Result]:
+def compare(
+    bench: Bench, contenders: Sequence[Contender], hz: float, repeats: int, seconds: float
+) -> dict[str, Result]:
     """Everybody in turns, so often."""
     results = {one.name: Result() for one in contenders if hz <= one.highest_hz}
     for _ in range(repeats):
@@ -266,13 +277,15 @@ def measure(bench: Bench, contender: Contender, hz: float, seconds: float, resul
         result.pss_mib.append(max(pss) / MIB)
         result.processes.append(len(pids))
         if contender.kept is not None:
-            result.kept_hz.append(contender.kept(folder, after - began))
+            result.kept_hz.append(contender.kept(folder, after - began, hz))
             result.bytes_s.append(size_of(folder) / (after - began))
 
 
 def start(argv: list[str], environ: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
     """A contender in a folder and a session of its own, silent."""
-    return subprocess.Popen(argv, cwd=folder, env=environ, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        argv, cwd=folder, env=environ, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def stop(process: subprocess.Popen[bytes], holder: subprocess.Popen[bytes] | None) -> None:
@@ -298,7 +311,9 @@ def size_of(folder: Path) -> int:
 def table(hz: float, results: dict[str, Result]) -> None:
     """Print what was measured at one rate: medians, and the least and most."""
     floor_ms = statistics.median(next(iter(results.values())).cpu_ms)
-    print(f"\n{hz:g} Hz{'CPU ms a second':>36}{'x floor':>20}{'PSS MiB':>20}{'ticks kept a second':>22}{'bytes a second':>18}{'processes':>11}")
+    print(
+        f"\n{hz:g} Hz{'CPU ms a second':>36}{'x floor':>20}{'PSS MiB':>20}{'ticks kept a second':>22}{'bytes a second':>18}{'processes':>11}"
+    )
     for name, one in results.items():
         kept = spread(one.kept_hz, 2) if one.kept_hz else "-"
         size = f"{statistics.median(one.bytes_s):,.0f}" if one.bytes_s else "-"
@@ -306,10 +321,13 @@ def table(hz: float, results: dict[str, Result]) -> None:
             f"{name:<20}{spread(one.cpu_ms):>20}{spread(one.ratio, 2):>20}{spread(one.pss_mib):>20}{kept:>22}{size:>18}"
             f"{statistics.median(one.processes):>11g}"
         )
-    print(f"{'target for gpucost':<20}{f'{1.5 * floor_ms + 5:.1f} (1.5 x floor + 5)':>28}{'':>12}{'40.0':>20}{f'{hz:.2f}':>22}")
+    print(
+        f"{'target for gpucost':<20}{f'{1.5 * floor_ms + 5:.1f} (1.5 x floor + 5)':>28}{'':>12}{'40.0':>20}{f'{hz:.2f}':>22}"
+    )
 
 
 # --- start-up ----------------------------------------------------------------------------------------------------------------------
+
 
 def starts(bench: Bench, contenders: Sequence[Contender]) -> None:
     """From typing to the recorded command's first instruction, for those that start one; and to the first reading for a plain loop."""
@@ -363,8 +381,10 @@ def over_rotations(bench: Bench, seconds: float) -> None:
         print(f"  CPU, sealing included         {(after_s - before_s) / (after - before) * 1000:.1f} ms a second")
         print(f"  PSS of the sampling process   {max(sampler) / MIB:.1f} MiB at most, {sampler[0] / MIB:.1f} at first")
         print(f"  PSS of all while sealing      {max(whole) / MIB:.1f} MiB at most, for {sealing} s of {seconds:g}")
-        print(f"  sealed                        {parts / len(frame):.1f} bytes a GPU-tick (target 25), {size_of(run) / (after - before):,.0f} bytes a second in all")
-        print(f"  ticks kept                    {gpucost_kept(folder, seconds):.3f} a second")
+        print(
+            f"  sealed                        {parts / len(frame):.1f} bytes a GPU-tick (target 25), {size_of(run) / (after - before):,.0f} bytes a second in all"
+        )
+        print(f"  ticks kept                    {gpucost_kept(folder, seconds, 10.0):.3f} a second")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def scenario(pid_file: Path | None, gpus: int = 8) -> Scenario:
     """GPUs that are busy in bursts, each with the process whose pid stands in a file."""
     loads = [(float(second), (83.0, 97.0, 12.0, 0.0, 64.0)[second % 5]) for second in range(20)]
     powers = [(second, 90 + 6.1 * load) for second, load in loads]
-    processes = [Process(pid_file=pid_file, memory_bytes=60 * GIB, sm_util_pct=70, memory_util_pct=30)] if pid_file else []
+    processes = (
+        [Process(pid_file=pid_file, memory_bytes=60 * GIB, sm_util_pct=70, memory_util_pct=30)] if pid_file else []
+    )
     one = Gpu(
         util_pct=loads,
         memory_util_pct=35,
@@ -66,7 +68,9 @@ def scenario(pid_file: Path | None, gpus: int = 8) -> Scenario:
         processes=processes,
     )
     faults = [slow(symbol, spin_us=cost) for symbol, cost in CALL_COST_US.items()]
-    return Scenario(gpus=[one] * gpus, faults=[*faults, slow("nvmlDeviceGetPcieThroughput", sleep_us=PCIE_THROUGHPUT_US)])
+    return Scenario(
+        gpus=[one] * gpus, faults=[*faults, slow("nvmlDeviceGetPcieThroughput", sleep_us=PCIE_THROUGHPUT_US)]
+    )
 
 
 def driver_environ(folder: Path, played: Scenario) -> dict[str, str]:
@@ -156,7 +160,11 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 def machine() -> str:
     """This machine in words."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     kernel = ".".join(platform.release().split(".")[:2]).split("-")[0]
