@@ -87,17 +87,19 @@ def texts(frame: pd.DataFrame, column: str) -> list[str | None]:
     return [value if isinstance(value, str) else None for value in frame[column].tolist()]
 
 
-def distinct(values: IntArray) -> IntArray:
-    """The different values, ascending. Sorting is quick where times are nearly in order; numpy's own way hashes them, which is not."""
-    ordered = np.sort(values, kind="stable")
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
-
-
-def names(frame: pd.DataFrame, column: str) -> set[str | None]:
-    """The different texts in a column; None is among them where it is null or missing in some row."""
+def distinct_texts(frame: pd.DataFrame, column: str) -> set[str]:
+    """The different texts of a column."""
     if column not in frame.columns:
-        return {None} if len(frame) else set()
-    return {value if isinstance(value, str) else None for value in frame[column].unique().tolist()}
+        return set()
+    return {value for value in frame[column].unique().tolist() if isinstance(value, str)}
+
+
+def distinct(values: IntArray) -> IntArray:
+    """The different values in ascending order; fast where they are nearly so already, as times are."""
+    ordered = np.sort(values, kind="stable")
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
 
 
 def table(columns: Mapping[str, Any], index: str | None = None) -> pd.DataFrame:

@@ -98,9 +98,13 @@ def test_the_first_poll_counts_backwards_for_three_seconds() -> None:
 
 def test_a_neighbour_at_the_first_poll_was_there_for_three_seconds_before_it() -> None:
     """First polled at 4 s; what ran before 1 s is the run's as far as anybody knows."""
-    total, own = [None] * 39 + [1] + [None] * 10, [None] * 39 + [0] + [None] * 10
-    found = analyze(recording(5, gpu_rows(tenths(0, 5), 50.0, processes=total, run_processes=own)))
-    assert uses_ns(found) == {"busy": 450 * MS, "gap": 450 * MS, "foreign": 2_050 * MS, "empty": 2_050 * MS}
+
+    def found(processes: int, run_processes: int) -> dict[str, int]:
+        total, own = ([None] * 39 + [count] + [None] * 10 for count in (processes, run_processes))
+        return uses_ns(analyze(recording(5, gpu_rows(tenths(0, 5), 50.0, processes=total, run_processes=own))))
+
+    assert found(1, 0) == {"busy": 450 * MS, "gap": 450 * MS, "foreign": 2_050 * MS, "empty": 2_050 * MS}
+    assert found(2, 1) == {"busy": 450 * MS + 1_025 * MS, "gap": 2_500 * MS, "foreign": 1_025 * MS}
 
 
 def test_without_process_lists_memory_above_the_reserve_is_holding() -> None:
