@@ -23,7 +23,7 @@ def hosts(recording: Recording) -> dict[str, Any]:
     names = sorted(named | set(recording.manifest.hosts))
     rows = [{**_machine_of(machine, name), **_tree_of(process, name)} for name in names]
     figures = {column: np.array([row[column] for row in rows], np.float64) for column in COLUMNS[1:]}
-    return {"host": every, **figures}
+    return {"host": names, **figures}
 
 
 def _machine_of(frame: pd.DataFrame | None, host: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ from gpucost.store.parquet import KEYS
 if TYPE_CHECKING:
     from gpucost.recording import Recording
 
-READERS = {"floats", "times", "texts", "truths", "names"}
+READERS = {"floats", "times", "texts", "truths", "distinct_texts"}
 ALWAYS = {"host", "t_ns", "start_t_ns", "end_t_ns", *(key for keys in KEYS.values() for key in keys)}
 
 
