@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -84,8 +85,7 @@ def test_no_library_of_arrays_or_tables_is_mapped_into_the_recorder(tmp_path):
     process = started(tmp_path / "runs", "sleep", "60", options=["--quiet", "--gpus", "sim:h100:2"])
     try:
         wait_until(lambda: list((tmp_path / "runs").glob("*/host=*/journal/gpu.*")))
-        with open(f"/proc/{process.pid}/maps") as file:
-            mapped = file.read()
+        mapped = Path(f"/proc/{process.pid}/maps").read_text()
         assert not [name for name in ("/numpy", "/pyarrow", "/pandas") if name in mapped]
     finally:
         process.terminate()
@@ -115,12 +115,7 @@ def test_the_recorders_threads_have_names_that_the_system_shows(tmp_path):
     process = started(tmp_path / "runs", "sleep", "60", options=["--quiet", "--gpus", "sim:h100:2"])
 
     def names() -> set[str]:
-        tasks = f"/proc/{process.pid}/task"
-        found = set()
-        for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/comm") as file:
-                found.add(file.read().strip())
-        return found
+        return {path.read_text().strip() for path in Path(f"/proc/{process.pid}/task").glob("*/comm")}
 
     try:
         wait_until(lambda: {"gpucost-writer", "gpucost-sim", "gpucost-machine"} <= names())
