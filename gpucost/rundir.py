@@ -174,6 +174,15 @@ def add_host(run_dir: str, host: str) -> str:
     return folder
 
 
+def remove_joined(run_dir: str, host: str) -> None:
+    """Take back what a host that joined a run made there, when nothing was recorded; no failure is raised."""
+    folder = host_dir(run_dir, host)
+    for name in (MANIFEST, LOCK, STAGES):
+        _remove_quietly(os.unlink, os.path.join(folder, name))
+    for path in (os.path.join(folder, JOURNAL), folder):
+        _remove_quietly(os.rmdir, path)
+
+
 def remove_empty(run_dir: str, host: str) -> None:
     """Take back a run directory in which nothing was recorded; one that holds anything else stays as it is, and no failure is raised."""
     folder = host_dir(run_dir, host)

@@ -41,6 +41,7 @@ class Machinery:
         manifest: dict[str, Any],
         environ: Mapping[str, str],
         *,
+        manifest_folder: str | None = None,
         clock: Clock | None = None,
         segment_age_ns: int = MAX_AGE_NS,
     ) -> None:
@@ -48,6 +49,7 @@ class Machinery:
         self.supervisor = supervisor
         self.run_dir = run_dir
         self.host = host
+        self.manifest_folder = manifest_folder or run_dir
         self.environ = environ
         self.clock: Clock = clock or SystemClock()
         self.manifest = Manifest.from_json(manifest)
@@ -193,7 +195,7 @@ class Machinery:
 
     def _write_manifest(self) -> bool:
         try:
-            write_manifest(self.run_dir, self.manifest)
+            write_manifest(self.manifest_folder, self.manifest)
         except OSError as error:
             self._manifest_dirty = True
             self.events.report("recorder", "manifest_failed", f"cannot write run.json: {error.strerror}")
