@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-stage bench-record bench-report bench-workload clean
+.PHONY: help demo test torture check format bench-stage bench-record bench-report bench-workload clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## record an example agent and show what it cost
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto
+
+torture: $(STAMP)  ## the long form of the fault-injection suite (docs/reliability.md; about an hour on 2 cores)
+	$(BIN)/python tests/torture/run.py
 
 check: $(STAMP)  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
