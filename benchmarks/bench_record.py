@@ -19,13 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from driving import MIB, compiled, cpu_s, driver_environ, machine, pss_bytes, scenario, spread, tree
+from driving import MIB, compiled, cpu_s, driver_environ, machine, pss_bytes, scenario, spread, threads, tree
 
 GPUS = 8
 WARM_UP_S = 4.0
 ENDS_S = 60.0
 STARTS = 9
 COMMAND = "gpu-workload"  # the name of the recorded command's process, by which it is left out of its recorder's tree
+
+RUNS = "runs"
 
 NVITOP = """
 import json, sys, time
@@ -67,14 +69,14 @@ class Contender:
 
     Attributes:
         argv: its command line at a rate, recording the command where it starts one itself.
-        kept: GPU ticks a second in what it has written to its folder; None for what keeps no series.
+        kept: the ending of the file to which it writes a line a tick, `RUNS` for run directories, empty for what keeps no series.
         module: of the peers' environment, without which it is not measured.
         highest_hz: it cannot be told to go faster.
     """
 
     name: str
     argv: Callable[[Bench, float], list[str]]
-    kept: Callable[[Path, float, float], float] | None = None
+    kept: str = ""
     module: str = ""
     highest_hz: float = 100.0
 
@@ -97,7 +99,7 @@ def gpucost_argv(bench: Bench, hz: float) -> list[str]:
     return [program, "record", "--quiet", "--runs", "runs", "--hz", f"{hz:g}", "--", *bench.command]
 
 
-def gpucost_kept(folder: Path, _: float, hz: float) -> float:
+def gpucost_kept(folder: Path, hz: float) -> float:
     """Ticks a second of the GPU that has the fewest; deadlines are whole periods after the command's start."""
     frame = read_run(folder)
     if frame is None or frame.empty:
@@ -115,26 +117,21 @@ def read_run(folder: Path):  # noqa: ANN201 (a frame, whose library is loaded he
     return load(str(runs[0]), tables=["gpu"]).frames["gpu"] if runs else None
 
 
-def lines_kept(name: str) -> Callable[[Path, float, float], float]:
-    """Lines a second of the file with this ending that a peer writes."""
-
-    def kept(folder: Path, seconds: float, _: float) -> float:
-        found = [path for path in folder.iterdir() if path.name.endswith(name)]
-        return sum(path.read_bytes().count(b"\n") for path in found) / seconds
-
-    return kept
+def lines(folder: Path, ending: str) -> int:
+    """Lines so far of the files with this ending in a folder."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.iterdir() if ending and path.name.endswith(ending))
 
 
 CONTENDERS = [
     Contender("C loop (the floor)", lambda bench, hz: [bench.floor, f"{hz:g}", "3600"]),
-    Contender("gpucost record", gpucost_argv, gpucost_kept),
+    Contender("gpucost record", gpucost_argv, RUNS),
     Contender(
         "nvitop collector",
         lambda bench, hz: [bench.script("python"), "-c", NVITOP.format(period=1 / hz)],
-        lines_kept(".jsonl"),
+        ".jsonl",
         "nvitop",
     ),
-    Contender("gpustat -i (shows)", lambda bench, hz: [bench.script("gpustat"), "-i", f"{1 / hz:g}"], None, "gpustat"),
+    Contender("gpustat -i (shows)", lambda bench, hz: [bench.script("gpustat"), "-i", f"{1 / hz:g}"], "", "gpustat"),
     Contender(
         "gpu-tracker -e",
         lambda bench, hz: [
@@ -144,7 +141,7 @@ CONTENDERS = [
             "--tf=kept.csv",
             "--disable-logs",
         ],
-        lines_kept(".csv"),
+        ".csv",
         "gpu_tracker",
     ),
     Contender(
@@ -154,14 +151,14 @@ CONTENDERS = [
             *("monitor", "--measure-power-secs", "1", "--no-api", "--offline", "--country-iso-code", "USA", "--"),
             *bench.command,
         ],
-        None,
+        "",
         "codecarbon",
         1.0,
     ),
     Contender(
         "codecarbon API",
         lambda bench, hz: [bench.script("python"), "-c", CODECARBON.format(period=1 / hz)],
-        None,
+        "",
         "codecarbon",
     ),
 ]
@@ -185,6 +182,7 @@ def main() -> None:
         print(f"peers: {versions(bench)}")
         for hz in options.hz:
             table(hz, compare(bench, contenders, hz, options.repeats, options.seconds))
+            by_thread(bench, hz, options.seconds)
         starts(bench, contenders)
         if options.long:
             over_rotations(bench, options.long)
@@ -200,6 +198,10 @@ def prepare(folder: Path, peers: Path) -> Bench:
     holder.write_text(f"#!/bin/sh\necho $$ > {pid_file}\nexec {sleeper} 3600\n")
     holder.chmod(0o700)
     environ = driver_environ(folder, scenario(pid_file, GPUS))
+    programs = folder / "bin"
+    programs.mkdir()
+    compiled(folder, "nvidia_smi").rename(programs / "nvidia-smi")  # some peers ask the driver through it
+    environ["PATH"] = f"{programs}{os.pathsep}{environ['PATH']}"
     return Bench(folder, environ, [str(holder)], str(compiled(folder, "floor")), peers)
 
 
@@ -265,6 +267,7 @@ def measure(bench: Bench, contender: Contender, hz: float, seconds: float, resul
         process = start(argv, bench.environ, folder)
         began = time.monotonic()
         time.sleep(WARM_UP_S)
+        lines_before = lines(folder, contender.kept)
         before_s, before = cpu_s(list(tree(process.pid, leave_out=COMMAND))), time.monotonic()
         pss = []
         for _ in range(4):
@@ -272,12 +275,14 @@ def measure(bench: Bench, contender: Contender, hz: float, seconds: float, resul
             pss.append(pss_bytes(list(tree(process.pid, leave_out=COMMAND))))
         pids = list(tree(process.pid, leave_out=COMMAND))
         after_s, after = cpu_s(pids), time.monotonic()
+        lines_after = lines(folder, contender.kept)
         stop(process, holder)
         result.cpu_ms.append((after_s - before_s) / (after - before) * 1000)
         result.pss_mib.append(max(pss) / MIB)
         result.processes.append(len(pids))
-        if contender.kept is not None:
-            result.kept_hz.append(contender.kept(folder, after - began, hz))
+        if contender.kept:
+            window_hz = (lines_after - lines_before) / (after - before)
+            result.kept_hz.append(gpucost_kept(folder, hz) if contender.kept == RUNS else window_hz)
             result.bytes_s.append(size_of(folder) / (after - began))
 
 
@@ -324,6 +329,26 @@ def table(hz: float, results: dict[str, Result]) -> None:
     print(
         f"{'target for gpucost':<20}{f'{1.5 * floor_ms + 5:.1f} (1.5 x floor + 5)':>28}{'':>12}{'40.0':>20}{f'{hz:.2f}':>22}"
     )
+
+
+def by_thread(bench: Bench, hz: float, seconds: float) -> None:
+    """Where the recorder's time goes: one recording beside one floor, by the scheduler's account of every thread."""
+    with tempfile.TemporaryDirectory(dir=bench.folder) as name:
+        recorder = start(gpucost_argv(bench, hz), bench.environ, Path(name))
+        floor = start([bench.floor, f"{hz:g}", "3600"], bench.environ, Path(name))
+        time.sleep(WARM_UP_S)
+        before, began = threads(recorder.pid) | threads(floor.pid), time.monotonic()
+        time.sleep(seconds)
+        after, took = threads(recorder.pid) | threads(floor.pid), time.monotonic() - began
+        stop(recorder, None)
+        floor.kill()
+        floor.wait()
+    print(f"\nwhere gpucost's time goes at {hz:g} Hz, by its threads")
+    for thread, (cpu_ms, wakeups) in after.items():
+        cpu_before, wakeups_before = before.get(thread, (0.0, 0))
+        print(
+            f"  {thread:<18}{(cpu_ms - cpu_before) / took:>8.2f} ms a second{(wakeups - wakeups_before) / took:>8.1f} wake-ups a second"
+        )
 
 
 # --- start-up ----------------------------------------------------------------------------------------------------------------------
@@ -384,7 +409,7 @@ def over_rotations(bench: Bench, seconds: float) -> None:
         print(
             f"  sealed                        {parts / len(frame):.1f} bytes a GPU-tick (target 25), {size_of(run) / (after - before):,.0f} bytes a second in all"
         )
-        print(f"  ticks kept                    {gpucost_kept(folder, seconds, 10.0):.3f} a second")
+        print(f"  ticks kept                    {gpucost_kept(folder, 10.0):.3f} a second")
 
 
 if __name__ == "__main__":

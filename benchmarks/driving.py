@@ -119,6 +119,16 @@ def cpu_s(pids: Sequence[int]) -> float:
     return sum(sum(map(int, fields[11:15])) for fields in found if fields) / TICKS_PER_S
 
 
+def threads(pid: int) -> dict[str, tuple[float, int]]:
+    """By name of the thread, its CPU milliseconds and how often it went to sleep."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        status = (task / "status").read_text()
+        slept = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        found[(task / "comm").read_text().strip()] = (int((task / "schedstat").read_text().split()[0]) / 1e6, slept)
+    return found
+
+
 def pss_bytes(pids: Sequence[int]) -> int:
     """Proportional set size of these processes."""
     total = 0
