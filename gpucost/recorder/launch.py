@@ -61,11 +61,19 @@ class Command:
 
 
 def forwarded_signals() -> set[int]:
-    """Every signal that may be meant for the command, and that was not ignored when the recorder started."""
-    wanted = {int(number) for number in signal.valid_signals()} - {int(number) for number in _NEVER_FORWARDED}
-    ignored = {number for number in wanted if signal.getsignal(number) is signal.SIG_IGN}
+    """Every signal that may be meant for the command.
+
+    Those that the parent has ignored are among them (a shell does that to INT and QUIT for what it starts in the background): the command
+    begins with them ignored too, but may have asked for them since.
+    """
+    return {int(number) for number in signal.valid_signals()} - {int(number) for number in _NEVER_FORWARDED}
+
+
+def ignored_signals() -> set[int]:
+    """Signals that the parent wants ignored, so that they neither end the recorder nor hurry it."""
+    ignored = {int(number) for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
     # Python itself ignores SIGPIPE and SIGXFSZ at start, so their being ignored says nothing about the parent's wish.
-    return wanted - (ignored - {int(signal.SIGPIPE), int(signal.SIGXFSZ)})
+    return ignored - {int(signal.SIGPIPE), int(signal.SIGXFSZ)}
 
 
 def become_subreaper() -> bool:
@@ -140,6 +148,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.forwarded = forwarded_signals()
+        self._ignored = ignored_signals()
         self._waited = self.forwarded | {int(signal.SIGCHLD), int(signal.SIGALRM)}
         self.original_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         self._ended_others: dict[int, int] = {}
@@ -150,7 +159,7 @@ class Supervisor:
         """End now if a deadly signal arrived before the command was started: nobody would pass it on."""
         pending = {int(number) for number in signal.sigpending()}
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            if int(number) in pending:
+            if int(number) in pending - self._ignored:
                 signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
@@ -192,7 +201,7 @@ class Supervisor:
             return None  # raised by a write of our own
         command = self.command
         if command is None or command.status is not None:
-            return number
+            return None if number in self._ignored else number
         if info.si_code == _SI_KERNEL:
             return number  # the terminal sent it to the whole group: the command has it already
         try:
