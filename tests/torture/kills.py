@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from driver.build import NoCompilerError
 from gpucost import rundir
 from gpucost.errors import GpucostError
 from gpucost.report import load_report
@@ -18,6 +19,7 @@ from gpucost.store.layout import list_host
 from gpucost.store.reader import load
 from gpucost.store.recover import recover
 from recording_tools import children, command_line, run_folders, with_environment
+from torture import shim
 from torture.rows import Row, distribution, side_by_side
 
 PHASES = ("start", "sampling", "rotation", "sealing", "compaction", "exit")
@@ -72,14 +74,14 @@ def kill_once(plan: Plan) -> Outcome:
 
 def _try(plan: Plan, folder: Path, chance: random.Random) -> Outcome | None:
     runs, note, mark = folder / "runs", folder / "note", f"{MARK}={folder}"
-    seconds = {"start": 1.0, "sampling": chance.uniform(1.5, 4), "rotation": 4.0, "sealing": 5.0}.get(plan.phase, 1.7)
+    seconds = {"start": 1.0, "sampling": chance.uniform(2.5, 4.5), "rotation": 4.0, "sealing": 5.0}.get(plan.phase, 1.7)
     command = [sys.executable, "-S", "-E", "-c", _COMMAND, str(note), str(seconds)]
     options = ["-q", "--gpus", "sim:h100:2"]
     if plan.phase == "start":
         line = command_line(runs, *command, options=options)
     else:
         line = [sys.executable, _RECORDER, "0.7", "--runs", str(runs), *options, "--", *command]
-    environ = {**os.environ, MARK: str(folder)}
+    environ = {**os.environ, **_wide_windows(plan, runs), MARK: str(folder)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(line, env=environ, start_new_session=True, **quiet) as recorder:
         struck_ns = _strike(plan, recorder, runs, chance)
@@ -92,13 +94,23 @@ def _try(plan: Plan, folder: Path, chance: random.Random) -> Outcome | None:
     return Outcome(plan, lost_s, [f"{plan.phase}/{plan.victim} (seed {plan.seed}): {failure}" for failure in failures])
 
 
+def _wide_windows(plan: Plan, runs: Path) -> dict[str, str]:
+    """For every second kill of a sealer: what lies between two of its steps is made so long that a kill falls there."""
+    if plan.phase not in PHASES[3:] or plan.seed % 2:
+        return {}
+    try:
+        return shim.environment(under=runs, call="rename,unlink", sleep_ms=60)
+    except NoCompilerError:
+        return {}
+
+
 def _strike(plan: Plan, recorder: subprocess.Popen, runs: Path, chance: random.Random) -> int | None:
     """Wait for the phase and then a random while, and kill; when that was, or None if there was nobody to kill."""
     while (ready := _ready(plan, recorder.pid, runs)) is None:
         if recorder.poll() is not None:
             return None
         time.sleep(0.005)
-    width = {"start": 1.2, "sampling": 1.5, "rotation": 0.6, "sealing": 0.5, "compaction": 1.0, "exit": 2.0}[plan.phase]
+    width = {"start": 1.2, "sampling": 2.5, "rotation": 0.6, "sealing": 0.5, "compaction": 1.0, "exit": 2.0}[plan.phase]
     time.sleep(chance.uniform(0, 0.4 if plan.victim == "sealer" else width))
     if recorder.poll() is not None:
         return None
@@ -123,7 +135,8 @@ def _ready(plan: Plan, pid: int, runs: Path) -> int | None:
     if plan.phase == "rotation":
         return pid if any(runs.glob("*/host=*/journal/gpu.*.2.jsonl")) else None
     if plan.phase == "sealing":
-        return _own(pid, b"gpucost.store.seal")
+        begun = any(runs.glob("*/host=*/*/*part-*"))  # not while the child still loads what it needs
+        return _own(pid, b"gpucost.store.seal") if begun else None
     sealer = _own(pid, b"gpucost.recorder.epilogue")
     if plan.phase == "compaction" and sealer is not None:  # once every segment is a part, the parts are merged
         left = any(runs.glob("*/host=*/journal/*.jsonl"))
