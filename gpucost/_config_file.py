@@ -83,10 +83,14 @@ def _table(path: Path) -> dict[str, Any] | None:
         document = tomllib.loads(path.read_bytes().decode("utf-8"), parse_float=Decimal)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError, numbers of 5,000 digits, a thousand brackets
         if path.name != FILE_NAME:
             return None  # somebody else's file; whoever owns it will say what is wrong with it
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"{path} is not valid TOML: {str(error) or type(error).__name__}") from error
     if path.name == FILE_NAME:
         return document
     tool = document.get("tool")
@@ -150,6 +154,8 @@ def _read(
         return {name: read(value)}
     except ValueError as error:
         raise UsageError(f"{path}: {full} is {_shown(value)}, but {error}") from error
+    except ArithmeticError as error:  # not a number, or far too large for one
+        raise UsageError(f"{path}: {full} is {_shown(value)}, which is not a number to reckon with") from error
     except UsageError as error:
         raise UsageError(f"{path}: {full}: {error}", hint=error.hint) from error
 
