@@ -87,7 +87,8 @@ class Context:
         environ: the command's environment (for CUDA_VISIBLE_DEVICES and the like).
         stage_file: where the command writes stage marks.
         meter: cost of driver calls, kept by the collector itself.
-        status: what the recorder tells of itself: collector name to a mapping with the keys of `gpucost.schema.RecorderRow`.
+        status: what the recorder tells of itself: collector name to a mapping with the keys of `gpucost.schema.RecorderRow`; "recorder" is the
+            whole process, and its `own_pids` are the pids of the recorder's own children, which are not part of the command's tree.
     """
 
     clock: Clock

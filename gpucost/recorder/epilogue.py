@@ -33,9 +33,8 @@ def _seal(run_dir: str, host: str) -> bool:
 
 
 def _summarize(run_dir: str, *, quiet: bool) -> bool:
-    from gpucost.store.manifest_io import read_manifest, write_manifest
-
     from gpucost.report import load_report, summary_lines
+    from gpucost.store.manifest_io import read_manifest, write_manifest
 
     try:
         report = load_report(run_dir)

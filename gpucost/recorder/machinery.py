@@ -1,16 +1,11 @@
 """All that runs beside the command: collectors, journal, manifest, sealing; and the closing of the run."""
 
-import fcntl
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from gpucost.store.journal import JournalWriter
-from gpucost.store.manifest_io import write_manifest
 
 from gpucost import _version, rundir
 from gpucost.clock import SystemClock
@@ -24,6 +19,8 @@ from gpucost.recorder.live import LiveLine
 from gpucost.recorder.options import DEFAULT_HZ, RecordOptions
 from gpucost.recorder.sampler import Runner
 from gpucost.recorder.writer import WriterThread
+from gpucost.store.journal import JournalWriter
+from gpucost.store.manifest_io import write_manifest
 
 _BEAT_S = 1.0
 _COLLECTORS_TIMEOUT_S = 1.0
@@ -52,7 +49,7 @@ class Machinery:
         self.clock = SystemClock()
         self.manifest = Manifest.from_json(manifest)
         self.hz = float(options.hz) if options.hz is not None else DEFAULT_HZ
-        self.writer_id = secrets.token_hex(4)
+        self.writer_id = rundir.new_token()
         self.journal = JournalWriter(rundir.journal_dir(run_dir, host), self.writer_id, self.clock)
         self.writer = WriterThread(self.journal, self.clock, beat=self._beat, rotated=self._want_sealing)
         self.events = EventLog(self.writer.emit, self.clock)
@@ -66,8 +63,7 @@ class Machinery:
 
     def start(self) -> None:
         """Take the lock, complete the manifest, and start every thread."""
-        self._lock_fd = os.open(rundir.lock_file(self.run_dir, self.host), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock_fd = rundir.hold_lock(rundir.lock_file(self.run_dir, self.host))
         command = self.supervisor.command
         if command is None:
             raise RuntimeError("the command has not been started")
@@ -79,7 +75,8 @@ class Machinery:
         for collector in collectors:
             runner = Runner(collector, self._context(collector, command.pid), command.started_mono_ns)
             self.runners.append(runner)
-            self.status[collector.name] = runner.status
+            self.status.setdefault(collector.name, runner.status)  # "recorder" stands for the whole process
+        for runner in self.runners:
             runner.start()
         self.manifest.labels = {**labels.current(os.environ), **self.manifest.labels}
         self.manifest.recorder = {

@@ -1,13 +1,10 @@
 """What `gpucost record` can be told, checked before the command is started."""
 
-import os
-
 from gpucost.errors import UsageError
 
 DEFAULT_HZ = 10.0
 MIN_HZ = 0.1
 MAX_HZ = 50.0
-DEFAULT_RUNS = os.path.join(".gpucost", "runs")
 BILLS = ("visible", "node")
 
 

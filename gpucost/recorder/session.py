@@ -13,7 +13,7 @@ import time
 from gpucost import rundir
 from gpucost.errors import GpucostError, UsageError
 from gpucost.recorder import launch
-from gpucost.recorder.options import DEFAULT_RUNS, RecordOptions, check, parse_hz, parse_labels
+from gpucost.recorder.options import RecordOptions, check, parse_hz, parse_labels
 from gpucost.recorder.redact import redact
 from gpucost.schema import SCHEMA_VERSION
 
@@ -28,7 +28,7 @@ def record(options: RecordOptions) -> int:
     _apply_configuration(options)
     host = rundir.safe_host(socket.gethostname())
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
-    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or DEFAULT_RUNS)
+    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
     manifest = _first_manifest(options, run_dir, host, started_time_ns, started_mono_ns)
     try:
@@ -63,7 +63,10 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
         return _only_wait(supervisor)
     machinery.serve()
     code = 1 if command.exit_code is None else command.exit_code
-    machinery.finish()
+    try:
+        machinery.finish()
+    except Exception as error:  # noqa: BLE001 (the exit code is the command's, whatever happens to the recording)
+        _say(options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}")
     if machinery.hung:
         os._exit(code)  # the interpreter would wait for a thread that never comes back
     return code

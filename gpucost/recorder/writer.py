@@ -5,9 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gpucost.store.journal import JournalWriter
-
 from gpucost.clock import Clock
+from gpucost.store.journal import JournalWriter
 
 FLUSH_EVERY_S = 0.5
 _SYNC_EVERY_NS = 1_000_000_000

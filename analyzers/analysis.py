@@ -1,0 +1,151 @@
+"""All analyses of one run, in order: timeline, holding, uses, stages, energy, utilization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gpucost.analyzers import energy as energies
+from gpucost.analyzers import frames, host, ledger, quality, utilization
+from gpucost.analyzers.activity import Leaves, read_leaves, weigh
+from gpucost.analyzers.arrays import FloatArray, IntArray, rows_of, table, texts, truths
+from gpucost.analyzers.frames import GpuResult
+from gpucost.analyzers.holding import judge, read_polls
+from gpucost.analyzers.model import Analysis, Settings
+from gpucost.analyzers.segments import Segments, cut
+from gpucost.analyzers.sharing import share, share_exactly
+from gpucost.analyzers.stages import Spans, read_spans
+from gpucost.analyzers.timeline import nominal_period_ns, partition, period_of, read_ticks
+from gpucost.analyzers.uses import EMPTY, IDLE, classify, durations
+
+if TYPE_CHECKING:
+    from gpucost.manifest import Gpu
+    from gpucost.recording import Recording
+
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is the same for every GPU of a run."""
+
+    recording: Recording
+    settings: Settings
+    end_ns: int
+    period_ns: int | None
+    spans: Spans
+    leaves: Leaves
+    bounds: IntArray
+    gpu: pd.DataFrame
+    gpu_process: pd.DataFrame
+    rows: dict[str, IntArray]
+    process_rows: dict[str, IntArray]
+    visible_hosts: set[str | None]
+    lost: dict[str, list[int]]
+
+    @property
+    def segments(self) -> Segments:
+        return self.leaves.segments
+
+
+def analyze(recording: Recording, settings: Settings) -> Analysis:
+    """Every figure of a run but its money.
+
+    Args:
+        recording: the run; a table or column that is missing reads as unknown.
+        settings: how to analyze it.
+
+    Raises:
+        ValueError: `settings.idle_split` is not one of `owner`, `equal`, `none`.
+    """
+    if settings.idle_split not in energies.SPLITS:
+        raise ValueError(f"idle_split is {settings.idle_split!r}, not one of {', '.join(energies.SPLITS)}")
+    run = _read(recording, settings)
+    held = {gpu.uuid: gpu for gpu in reversed(recording.manifest.gpus) if gpu.held}
+    results = [_analyze_gpu(run, gpu) for gpu in reversed(held.values())]
+    cubes = [result.cube for result in results]
+    joules = [result.joules[:, energies.ENERGY] for result in results]
+    period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
+    return Analysis(
+        ledger=ledger.ledger([result.uuid for result in results], run.spans, cubes),
+        gpus=frames.gpus(results),
+        stages=ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns),
+        energy=frames.energy(results, run.spans),
+        energy_gpus=frames.energy_gpus(results),
+        timeline=frames.timeline(results),
+        stage_timeline=ledger.open_shares(run.spans, run.bounds),
+        unknown_intervals=frames.unknown_intervals(results),
+        idle_intervals=frames.idle_intervals(results),
+        host=table(host.hosts(recording)),
+        notes=[note for result in results for note in result.notes] + quality.stage_notes(run.spans),
+        period_ns=period_ns or None,
+    )
+
+
+def _read(recording: Recording, settings: Settings) -> _Run:
+    end_ns = max(recording.end_ns, 0)
+    gpu = recording.frames.get("gpu", pd.DataFrame())
+    gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
+    spans = read_spans(recording)
+    placed = truths(gpu_process, "in_run") == 1
+    return _Run(
+        recording=recording,
+        settings=settings,
+        end_ns=end_ns,
+        period_ns=nominal_period_ns(recording.manifest.recorder),
+        spans=spans,
+        leaves=read_leaves(spans, cut(spans, end_ns), recording.frames.get("process")),
+        bounds=utilization.buckets(end_ns, settings.timeline_buckets),
+        gpu=gpu,
+        gpu_process=gpu_process,
+        rows=rows_of(gpu, "gpu_uuid"),
+        process_rows=rows_of(gpu_process, "gpu_uuid"),
+        visible_hosts=set(texts(gpu_process[placed], "host")),
+        lost=quality.lost_times(recording.frames.get("event")),
+    )
+
+
+def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
+    rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
+    ticks = read_ticks(run.gpu, rows)
+    period_ns = period_of(ticks, run.period_ns)
+    parts = partition(ticks.t_ns, period_ns, run.end_ns)
+    polls = read_polls(ticks, run.gpu_process, process_rows)
+    hosts = set(texts(run.gpu_process.iloc[process_rows[:1]], "host"))
+    holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
+    used = classify(parts, ticks, holding, run.settings.idle_after_ns)
+    edges = run.segments.boundaries_ns
+    energy = energies.measure(parts, ticks, holding, edges, run.settings.idle_split)
+    weights = weigh(run.leaves, run.gpu_process, process_rows, ticks.t_ns[polls.tick])
+    paths = len(run.spans.paths)
+    cube = share_exactly(run.leaves, weights, durations(used, edges), paths)
+    joules = share(run.leaves, weights, energy.by_segment, paths)
+    closed = run.recording.end_basis == "exit" or run.recording.live
+    unknown = quality.unknown_of(used, ticks, run.lost.get(gpu.uuid, []), closed=closed)
+    return GpuResult(
+        uuid=gpu.uuid,
+        held_ns=run.end_ns,
+        period_ns=period_ns,
+        cube=cube,
+        joules=_charged(joules, run.settings.idle_split),
+        energy=energy,
+        summary=utilization.summary(parts, ticks, run.end_ns),
+        timeline=utilization.timeline(parts, ticks, run.bounds),
+        holding_basis=holding.basis,
+        unknown=unknown,
+        stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
+        notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
+    )
+
+
+def _charged(joules: FloatArray, idle_split: str) -> FloatArray:
+    """Energy by stage path, NaN where none of it is known; with `none`, the idle energy stays apart, under no stage."""
+    if idle_split == "none":
+        joules[-1, [energies.IDLE, energies.KNOWN_NS]] = joules[:, [energies.IDLE, energies.KNOWN_NS]].sum(axis=0)
+        joules[:-1, energies.IDLE] = 0.0
+        joules[:, energies.ENERGY] = joules[:, [energies.ACTIVE, energies.IDLE, energies.FOREIGN]].sum(axis=1)
+    joules[joules[:, energies.KNOWN_NS] <= 0, : energies.KNOWN_NS] = np.nan
+    return joules

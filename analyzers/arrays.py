@@ -1,0 +1,153 @@
+"""Columns of frames as numpy arrays, and small operations on intervals that several analyses share.
+
+A frame may come from an older or another recorder: a column that is missing or holds nonsense reads as unknown, never as an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+
+FAR_NS = 1 << 60
+"""36 years: what lies further from the run's start is not a time of the run."""
+
+
+def rows_of(frame: pd.DataFrame, column: str) -> dict[str, IntArray]:
+    """Row numbers by the text in a column, each in the frame's order; rows without a text are left out."""
+    if column not in frame.columns or not len(frame):
+        return {}
+    codes, names = pd.factorize(frame[column])
+    return {str(name): np.flatnonzero(codes == code).astype(np.int64) for code, name in enumerate(names)}
+
+
+def floats(
+    frame: pd.DataFrame, column: str, rows: IntArray | None = None, *, low: float = -np.inf, high: float = np.inf
+) -> FloatArray:
+    """A column as float64, NaN where it is null, missing, not finite or outside [low, high]."""
+    if column not in frame.columns:
+        return np.full(len(frame) if rows is None else len(rows), np.nan)
+    values = frame[column] if rows is None else pd.Series(frame[column].array.take(rows))
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        values = pd.to_numeric(values, errors="coerce")
+    found = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
+    found[~((found >= low) & (found <= high) & np.isfinite(found))] = np.nan
+    return found
+
+
+def times(frame: pd.DataFrame, column: str, rows: IntArray | None = None) -> tuple[IntArray, BoolArray]:
+    """A column of nanoseconds as int64, and where it is known (not null, and less than `FAR_NS` from zero)."""
+    size = len(frame) if rows is None else len(rows)
+    if column not in frame.columns:
+        return np.zeros(size, np.int64), np.zeros(size, np.bool_)
+    values = frame[column] if rows is None else pd.Series(frame[column].array.take(rows))
+    if values.dtype == np.int64:
+        found = values.to_numpy()
+        known = np.ones(size, np.bool_)
+    elif pd.api.types.is_integer_dtype(values.dtype):
+        known = ~values.isna().to_numpy(dtype=np.bool_)
+        found = values.fillna(0).to_numpy(dtype=np.int64)
+    else:
+        numbers = floats(frame, column, rows, low=-FAR_NS, high=FAR_NS)
+        known = np.isfinite(numbers)
+        found = np.rint(np.where(known, numbers, 0)).astype(np.int64)
+    known = known & (found > -FAR_NS) & (found < FAR_NS)
+    return np.where(known, found, 0), known
+
+
+def truths(frame: pd.DataFrame, column: str, rows: IntArray | None = None) -> FloatArray:
+    """A nullable boolean column as 1, 0 and NaN."""
+    return floats(frame, column, rows, low=0, high=1)
+
+
+def texts(frame: pd.DataFrame, column: str) -> list[str | None]:
+    """A column of text, None where it is null or missing."""
+    if column not in frame.columns:
+        return [None] * len(frame)
+    return [value if isinstance(value, str) else None for value in frame[column].tolist()]
+
+
+def table(columns: Mapping[str, Any], index: str | None = None) -> pd.DataFrame:
+    """A frame of equally long columns. Text keeps the object type: a name may hold what a typed column cannot.
+
+    Args:
+        columns: name to values, in order.
+        index: the column that becomes the frame's index.
+    """
+    frame = pd.DataFrame({name: _column(values) for name, values in columns.items()})
+    return frame if index is None else frame.set_index(index)
+
+
+def _column(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        return pd.Series(values, dtype=values.dtype)
+    listed = list(values)
+    is_number = bool(listed) and all(isinstance(value, (int, float)) for value in listed)
+    return pd.Series(listed) if is_number else pd.Series(listed, dtype=object)
+
+
+def split_exactly(total: int, shares: FloatArray) -> IntArray:
+    """Split a whole number in proportion to shares, so that the parts add up to it exactly.
+
+    Each part ends at the rounded cumulative share, so it is off by less than one, and a share of zero gets nothing.
+    """
+    parts = np.zeros(len(shares), np.int64)
+    sums = np.cumsum(shares)
+    if total <= 0 or not len(shares) or sums[-1] <= 0:
+        return parts
+    ends = np.minimum(np.rint(sums * (total / sums[-1])).astype(np.int64), total)
+    ends[np.searchsorted(sums, sums[-1], side="left") :] = total
+    parts[0] = ends[0]
+    parts[1:] = np.diff(ends)
+    return parts
+
+
+def union(group: IntArray, start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Merge intervals that touch or overlap, within each group.
+
+    Args:
+        group: what each interval belongs to, numbered from 0.
+        start: where it starts.
+        end: where it ends; an interval that does not end after its start is nothing.
+
+    Returns:
+        group, start and end of the merged intervals, ordered by group, then start.
+    """
+    some = end > start
+    group, start, end = group[some], start[some], end[some]
+    if not len(group):
+        return group, start, end
+    order = np.lexsort((start, group))
+    group, start, end = group[order], start[order], end[order]
+    # Ranks keep each group's ends above all of the group before, so that one running maximum serves all groups.
+    rank = np.searchsorted(np.unique(end), end) + group * (len(end) + 1)
+    reach = np.maximum.accumulate(rank)
+    furthest = np.unique(end)[reach - group * (len(end) + 1)]
+    first = np.ones(len(group), np.bool_)
+    first[1:] = (group[1:] != group[:-1]) | (start[1:] > furthest[:-1])
+    heads = np.flatnonzero(first)
+    tails = np.append(heads[1:], len(group)) - 1
+    return group[heads], start[heads], furthest[tails]
+
+
+def stretches(mask: BoolArray) -> tuple[IntArray, IntArray]:
+    """The maximal runs of True: their first positions, and the positions after their last."""
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).astype(np.int64)
+    return edges[0::2], edges[1::2]
+
+
+def strings(values: Sequence[str], positions: IntArray) -> npt.NDArray[np.object_]:
+    """Texts picked by position, as an object array."""
+    pool = np.empty(len(values), dtype=object)
+    pool[:] = list(values)
+    picked: npt.NDArray[np.object_] = pool[positions]
+    return picked

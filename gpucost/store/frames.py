@@ -1,0 +1,191 @@
+"""From Arrow to the frames of a recording: one time axis for all hosts, time order, and the types that `gpucost.recording` promises."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gpucost.recording import ProblemLog
+from gpucost.schema import Table
+from gpucost.store.parquet import KEYS, arrow_schema
+
+CLIP_NS = 1_000_000_000
+"""A sample up to this long before the run's start counts as at its start: the recorder looked while the command was being started."""
+
+_TIMES = {"mono_ns": "t_ns"}
+_STAGE_TIMES = {"start_mono_ns": "start_t_ns", "end_mono_ns": "end_t_ns"}
+_OPEN_ENDED = frozenset({"end_time_ns", "end_mono_ns"})
+_CATEGORICAL = frozenset({"gpu_uuid"})
+
+Codes = NDArray[np.int64]
+Numbers = NDArray[Any]
+
+
+class FrameBuilder:
+    """Collects the rows of one table from every host and file, and makes a frame of them.
+
+    Attributes:
+        read: the columns that must be read; those asked for and those that place a row in time and order.
+        last_ns: the latest time on the run's axis, or None while there are no rows.
+    """
+
+    def __init__(self, table: Table, columns: Collection[str] | None = None) -> None:
+        """Start with no rows.
+
+        Args:
+            table: the table.
+            columns: the columns that the frame is to have; None for all. The keys of its rows and their times on the run's axis always come.
+        """
+        self._table = table
+        self._times = _STAGE_TIMES if table.name == "stage" else _TIMES
+        keep = set(table.columns if columns is None else columns) | set(KEYS[table.name])
+        self._columns = [name for name in table.columns if name in keep]
+        self.read = [name for name in table.columns if name in keep or name in self._times]
+        self.last_ns: int | None = None
+        self._pieces: list[pa.Table] = []
+        self._hosts: list[tuple[str, int, int]] = []
+
+    def add(self, rows: pa.Table, host: str, shift_ns: int) -> None:
+        """Take rows of one host; `mono_ns + shift_ns` is their time on the run's axis."""
+        if not rows.num_rows:
+            return
+        piece = rows.select(self.read)
+        for name in _CATEGORICAL.intersection(self.read):
+            column = piece.column(name)
+            if not pa.types.is_dictionary(column.type):
+                piece = piece.set_column(piece.schema.get_field_index(name), name, column.dictionary_encode())
+        self._pieces.append(piece)
+        self._hosts.append((host, shift_ns, piece.num_rows))
+        for name in self._times:
+            latest = pc.max(piece.column(name)).as_py()
+            if latest is not None:
+                self.last_ns = max(latest + shift_ns, latest + shift_ns if self.last_ns is None else self.last_ns)
+
+    def frame(self, problems: ProblemLog) -> pd.DataFrame:
+        """The frame; the builder is empty after this, so that the rows are not in memory twice."""
+        rows, self._pieces = self._joined(), []
+        hosts, host_codes = self._host_codes()
+        axis = {new: _shifted(rows.column(old), self._shifts()) for old, new in self._times.items()}
+        order = self._order(rows, host_codes, axis, problems)
+        data: dict[str, object] = {}
+        for name in self._columns:
+            data[name] = self._values(rows, name, order)
+            rows = rows.drop_columns([name]) if name not in self._times else rows
+        for name, times in axis.items():
+            data[name] = _integers(pa.chunked_array([times]), nullable=name == "end_t_ns", order=order)
+        data["host"] = pd.Categorical.from_codes(_taken(host_codes, order), categories=pd.Index(hosts, dtype="str"))
+        frame = pd.DataFrame(data, copy=False)
+        return self._without_duplicates(frame, problems)
+
+    def _joined(self) -> pa.Table:
+        if self._pieces:
+            return pa.concat_tables(self._pieces).unify_dictionaries()
+        schema = arrow_schema(self._table)
+        fields = [schema.field(name) for name in self.read]
+        typed = [
+            field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _CATEGORICAL else field
+            for field in fields
+        ]
+        return pa.schema(typed).empty_table()
+
+    def _host_codes(self) -> tuple[list[str], Numbers]:
+        names = sorted({host for host, _, _ in self._hosts})
+        counts = [count for _, _, count in self._hosts]
+        codes = np.repeat(np.array([names.index(host) for host, _, _ in self._hosts], dtype=np.int16), counts)
+        return names, codes
+
+    def _shifts(self) -> Codes:
+        return np.repeat(
+            np.array([shift for _, shift, _ in self._hosts], dtype=np.int64), [count for _, _, count in self._hosts]
+        )
+
+    def _order(self, rows: pa.Table, hosts: Numbers, axis: dict[str, pa.Array], problems: ProblemLog) -> Codes | None:
+        """Where each row of the frame comes from, or None if that is where it is. Samples from before the run are left out."""
+        times = next(iter(axis.values())).to_numpy(zero_copy_only=False)
+        early = times < 0 if self._table.name != "stage" else np.zeros(0, dtype=bool)
+        if not early.any() and (np.diff(times) > 0).all():
+            return None
+        order = np.lexsort([hosts, *(_codes(rows.column(key)) for key in reversed(KEYS[self._table.name])), times])
+        if early.any():
+            problems.add("before_start", "samples from before the run's start are left out", int(early.sum()))
+            order = order[~early[order]]
+        return order
+
+    def _values(self, rows: pa.Table, name: str, order: Codes | None) -> object:
+        column, kind = rows.column(name), self._table.kinds()[name]
+        required = name in self._table.required() and name not in _OPEN_ENDED
+        if name in _CATEGORICAL:
+            codes, categories = _dictionary(column)
+            return pd.Categorical.from_codes(_taken(codes, order), categories=pd.Index(categories, dtype="str"))
+        if kind == "string":
+            return (column if order is None else column.take(pa.array(order))).to_pandas()
+        if kind == "bool":
+            values = (column if order is None else column.take(pa.array(order))).to_pandas()
+            return values.astype("bool" if required else "boolean")
+        if kind.startswith("int") and (required or name.endswith("_ns")):
+            return _integers(column, nullable=not required, order=order)
+        floats = _taken(column.cast(pa.float64(), safe=False).to_numpy(), order)
+        if kind.startswith("float"):
+            floats = np.where(np.isinf(floats), np.nan, floats) if np.isinf(floats).any() else floats
+        return floats
+
+    def _without_duplicates(self, frame: pd.DataFrame, problems: ProblemLog) -> pd.DataFrame:
+        """Rows that are the same in every column are one row; they lie side by side."""
+        time = next(iter(self._times.values()))
+        same = np.zeros(len(frame), dtype=bool)
+        if len(frame) > 1:
+            same[1:] = np.diff(frame[time].to_numpy()) == 0
+            for key in KEYS[self._table.name]:
+                values = frame[key].cat.codes.to_numpy() if key in _CATEGORICAL else frame[key].to_numpy()
+                same[1:] &= values[1:] == values[:-1]
+        if not same.any():
+            return frame
+        near = same.copy()
+        near[:-1] |= same[1:]
+        double = frame[near].duplicated()
+        problems.add("duplicate_rows", f"rows of {self._table.name} were there twice", int(double.sum()))
+        return frame.drop(index=double.index[double]).reset_index(drop=True)
+
+
+def _shifted(column: pa.ChunkedArray, shifts: Codes) -> pa.Array:
+    """Monotonic times on the run's axis; unknown stays unknown."""
+    joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=pa.int64())
+    mask = joined.is_null().to_numpy(zero_copy_only=False) if joined.null_count else None
+    times = joined.fill_null(0).to_numpy(zero_copy_only=False) + shifts
+    return pa.array(np.where((times < 0) & (times >= -CLIP_NS), 0, times), mask=mask)
+
+
+def _integers(column: pa.ChunkedArray, *, nullable: bool, order: Codes | None) -> object:
+    if not nullable:
+        return _taken(column.cast(pa.int64()).to_numpy(), order)
+    mask = column.is_null().to_numpy()
+    return pd.arrays.IntegerArray(_taken(column.cast(pa.int64()).fill_null(0).to_numpy(), order), _taken(mask, order))
+
+
+def _taken(values: Numbers, order: Codes | None) -> Numbers:
+    return values if order is None else values[order]
+
+
+def _codes(column: pa.ChunkedArray) -> Numbers:
+    """Numbers that sort as the column does."""
+    if pa.types.is_dictionary(column.type):
+        return _dictionary(column)[0]
+    if pa.types.is_string(column.type):
+        return _dictionary(column.dictionary_encode().unify_dictionaries())[0]
+    numbers: Numbers = column.to_numpy()
+    return numbers
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[Numbers, list[str]]:
+    """Codes into sorted categories, each of them once."""
+    values = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+    categories = sorted(set(values))
+    places = {value: place for place, value in enumerate(categories)}
+    smallest = np.min_scalar_type(-max(1, len(categories)))
+    renumber = np.array([places[value] for value in values], dtype=smallest)
+    pieces = [renumber[chunk.indices.to_numpy()] for chunk in column.chunks]
+    return (np.concatenate(pieces) if pieces else np.array([], dtype=smallest)), categories

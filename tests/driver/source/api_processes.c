@@ -1,0 +1,166 @@
+/* Who is on a device, and what each did. */
+#include "driver.h"
+
+#define NONE 0xffffffffu
+#define RING_NS (10 * NS_PER_S)
+
+typedef struct {
+    unsigned pid;
+    unsigned long long memory;
+    unsigned gi, ci;
+} ProcessInfo;
+
+static bool is_of(const Process *process, enum ProcessKind kind) {
+    for (int i = 0; i < process->kind_count; i++)
+        if (process->kinds[i] == kind) return true;
+    return false;
+}
+
+static unsigned list(const Device *device, enum ProcessKind kind, int64_t t, unsigned capacity, ProcessInfo *out) {
+    unsigned found = 0;
+    for (int i = 0; i < device->process_count; i++) {
+        const Process *process = &device->processes[i];
+        unsigned pid = is_of(process, kind) ? pid_of(process, t) : 0;
+        if (pid == 0) continue;
+        if (out && found < capacity) {
+            out[found].pid = (unsigned)garbled(device, "process_pid", pid);
+            out[found].memory = process->memory < 0 ? ~0ULL : (unsigned long long)process->memory;
+            out[found].memory = (unsigned long long)garbled(device, "process_memory", (int64_t)out[found].memory);
+            out[found].gi = device->parent ? (unsigned)device->gi : NONE;
+            out[found].ci = device->parent ? (unsigned)device->ci : NONE;
+        }
+        found++;
+    }
+    return found;
+}
+
+static int running(Device *device, enum ProcessKind kind, unsigned *count, ProcessInfo *infos) {
+    if (device->mig_enabled && !device->privileged) return NO_PERMISSION;
+    int64_t t = now_ns();
+    unsigned found = list(device, kind, t, 0, NULL);
+    if (found > (infos ? *count : 0)) {
+        *count = found;
+        return INSUFFICIENT_SIZE;
+    }
+    *count = infos ? list(device, kind, t, *count, infos) : 0;
+    return SUCCESS;
+}
+
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_COMPUTE, count, infos);
+}
+
+EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v3(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_GRAPHICS, count, infos);
+}
+
+EXPORT int nvmlDeviceGetMPSComputeRunningProcesses_v3(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_MPS, count, infos);
+}
+
+/* The second version has the same layout. */
+EXPORT int nvmlDeviceGetComputeRunningProcesses_v2(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_COMPUTE, count, infos);
+}
+
+EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v2(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_GRAPHICS, count, infos);
+}
+
+EXPORT int nvmlDeviceGetMPSComputeRunningProcesses_v2(Device *device, unsigned *count, ProcessInfo *infos) {
+    ENTER(device);
+    return running(device, K_MPS, count, infos);
+}
+
+typedef struct {
+    unsigned pid;
+    unsigned long long time_us;
+    unsigned sm, mem, enc, dec;
+} ProcessSample;
+
+static unsigned percent(int64_t thousandths) { return (unsigned)((thousandths + 500) / 1000); }
+
+static bool add_sample(const Device *device, const Process *process, int64_t begin, int64_t t, unsigned index, ProcessSample *out) {
+    unsigned pid = pid_of(process, t), sm = percent(mean_over(&process->sm, begin, t));
+    if (pid == 0 || sm == 0) return false;
+    if (out) {
+        ProcessSample *sample = &out[index];
+        sample->pid = pid;
+        sample->time_us = unix_us(t);
+        sample->sm = (unsigned)garbled(device, "process_sm", sm);
+        sample->mem = (unsigned)garbled(device, "process_mem", percent(mean_over(&process->mem, begin, t)));
+        sample->enc = sample->dec = 0;
+    }
+    return true;
+}
+
+/* Samples of every process, at multiples of the sample period since `last_seen_us`; without a period, one average of that time. */
+static unsigned samples_since(const Device *device, unsigned long long last_seen_us, ProcessSample *out) {
+    int64_t now = now_ns(), period = device->process_period, first = now - RING_NS;
+    unsigned found = 0;
+    while (first < now && unix_us(first) < last_seen_us) {
+        int64_t behind = (int64_t)(last_seen_us - unix_us(first)) * 1000;
+        first = first + behind < now ? first + behind : now;
+    }
+    for (int i = 0; i < device->process_count; i++) {
+        const Process *process = &device->processes[i];
+        if (period == 0) {
+            if (first < now && add_sample(device, process, first, now, found, out)) found++;
+            continue;
+        }
+        int64_t k = first < 0 ? -(-first / period) : first / period;
+        for (; k * period <= now; k++) {
+            int64_t t = k * period;
+            if (t >= 0 && t > now - RING_NS && unix_us(t) > last_seen_us && add_sample(device, process, t, t, found, out)) found++;
+        }
+    }
+    return found;
+}
+
+EXPORT int nvmlDeviceGetProcessUtilization(Device *device, ProcessSample *samples, unsigned *count, unsigned long long last_seen_us) {
+    ENTER(device);
+    if (device->parent || device->mig_enabled) return NOT_SUPPORTED;
+    unsigned found = samples_since(device, last_seen_us, NULL);
+    if (found == 0) return NOT_FOUND;
+    if (found > (samples ? *count : 0)) {
+        *count = found;
+        return INSUFFICIENT_SIZE;
+    }
+    *count = samples_since(device, last_seen_us, samples);
+    return SUCCESS;
+}
+
+typedef struct {
+    unsigned long long time_us;
+    unsigned pid, sm, mem, enc, dec, jpg, ofa;
+} ProcessSample2;
+
+typedef struct {
+    unsigned version, count;
+    unsigned long long last_seen_us;
+    ProcessSample2 *samples;
+} ProcessesUtilization;
+
+EXPORT int nvmlDeviceGetProcessesUtilizationInfo(Device *device, ProcessesUtilization *info) {
+    ENTER(device);
+    if (device->parent || device->mig_enabled) return NOT_SUPPORTED;
+    if (info->version != 0x01000018) return ARGUMENT_VERSION_MISMATCH;
+    unsigned found = samples_since(device, info->last_seen_us, NULL);
+    if (found == 0) return NOT_FOUND;
+    if (!info->samples || info->count < found) {
+        info->count = found;
+        return INSUFFICIENT_SIZE;
+    }
+    ProcessSample flat[found];
+    info->count = samples_since(device, info->last_seen_us, flat);
+    for (unsigned i = 0; i < info->count; i++) {
+        ProcessSample2 sample = {.time_us = flat[i].time_us, .pid = flat[i].pid, .sm = flat[i].sm, .mem = flat[i].mem};
+        info->samples[i] = sample;
+    }
+    return SUCCESS;
+}
