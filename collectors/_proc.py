@@ -34,6 +34,18 @@ class Stat(NamedTuple):
     rss_pages: int
 
 
+class Status(NamedTuple):
+    """What /proc/PID/status says of one process, beyond its stat.
+
+    The resident memory is more exact here: the stat's is a sum that every CPU keeps a part of, and lags by megabytes on large machines. The
+    context switches are the main thread's.
+    """
+
+    rss_bytes: int | None
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+
+
 @functools.cache
 def ticks_per_second() -> int:
     """The unit of the kernel's process times (100 practically everywhere)."""
@@ -139,10 +151,15 @@ class Proc:
         data = self.read(f"{pid}/io") or b""
         return _field(data, b"\nread_bytes:"), _field(data, b"\nwrite_bytes:")
 
-    def switches(self, pid: int) -> tuple[int | None, int | None]:
-        """Voluntary and involuntary context switches of the main thread so far."""
+    def status(self, pid: int) -> Status:
+        """What only /proc/PID/status says; None where it says nothing."""
         data = self.read(f"{pid}/status") or b""
-        return _field(data, b"\nvoluntary_ctxt_switches:"), _field(data, b"\nnonvoluntary_ctxt_switches:")
+        rss_kib = _field(data, b"\nVmRSS:")
+        return Status(
+            rss_bytes=None if rss_kib is None else rss_kib * 1024,
+            voluntary_switches=_field(data, b"\nvoluntary_ctxt_switches:"),
+            involuntary_switches=_field(data, b"\nnonvoluntary_ctxt_switches:"),
+        )
 
     def environ(self, pid: int) -> dict[str, str] | None:
         """The environment that the process's program was started with; None when it may not be read."""

@@ -51,7 +51,7 @@ class ProcessCollector:
 
     def _row(self, time_ns: int, mono_ns: int, stat: _proc.Stat) -> ProcessRow:
         read_bytes, write_bytes = self._proc.storage_bytes(stat.pid)
-        voluntary, involuntary = self._proc.switches(stat.pid)
+        status = self._proc.status(stat.pid)
         return ProcessRow(
             time_ns=time_ns,
             mono_ns=mono_ns,
@@ -61,10 +61,10 @@ class ProcessCollector:
             name=stat.name,
             state=stat.state,
             cpu_s=stat.cpu_ticks / _proc.ticks_per_second(),
-            rss_bytes=stat.rss_pages * _proc.page_bytes(),
+            rss_bytes=stat.rss_pages * _proc.page_bytes() if status.rss_bytes is None else status.rss_bytes,
             read_bytes=read_bytes,
             write_bytes=write_bytes,
             threads=stat.threads,
-            voluntary_switches=voluntary,
-            involuntary_switches=involuntary,
+            voluntary_switches=status.voluntary_switches,
+            involuntary_switches=status.involuntary_switches,
         )

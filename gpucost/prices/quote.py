@@ -54,15 +54,22 @@ class Quote:
             amount = parse_price(data["amount"])
         except (KeyError, TypeError, UsageError):
             return None
-        texts = {name: data.get(name) for name in ("mode", "provider", "instance_type", "region", "as_of")}
         if data.get("currency", "USD") != "USD" or data.get("per", "gpu_hour") != "gpu_hour":
             return None
+
+        def text(name: str) -> str | None:
+            return None if data.get(name) is None else str(data[name])
+
         return cls(
             amount=amount,
-            source=str(data.get("source", "")),
-            basis=str(data.get("basis", "")),
-            note=str(data.get("note", "")),
-            **{name: None if value is None else str(value) for name, value in texts.items()},
+            source=text("source") or "",
+            basis=text("basis") or "",
+            mode=text("mode"),
+            provider=text("provider"),
+            instance_type=text("instance_type"),
+            region=text("region"),
+            as_of=text("as_of"),
+            note=text("note") or "",
         )
 
     def at(self, time_ns: int) -> Quote:

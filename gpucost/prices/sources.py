@@ -24,7 +24,7 @@ from gpucost.prices.quote import Quote
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from gpucost.config import Config
+    from gpucost._config_file import Config
     from gpucost.manifest import Gpu, Manifest
 
 

@@ -1,0 +1,87 @@
+"""Asking less often for what costs much: calls to a driver that got slow must not fill the time of the run.
+
+A tier has a budget, a share of its period. While its calls fit, each is made at every tick. When they do not, a level is found such that
+the calls that cost less than it are still made at every tick, and dearer ones so rarely that on average they cost the level: the cheap
+calls keep their rate, and the sum keeps to the budget.
+"""
+
+import math
+from collections.abc import Sequence
+
+BUDGET_SHARE = 0.2  # of a tier's period; the recorder slows a whole tier down at a quarter
+LONGEST_S = 10.0  # however dear, a call is made at least this often
+_PATIENCE = 3  # ticks over budget before anything changes: one slow call is no reason
+_REVIEW = 16  # ticks between two looks at a tier that has been thinned out
+_SMOOTHING = 0.25
+
+
+class Paced:
+    """Something to be asked at every tick, or at every n-th.
+
+    Attributes:
+        label: what it is, for a person.
+        cost_ns: what one asking costs, smoothed.
+        every: it is asked at every n-th tick.
+        least_every: `every` never gets below this.
+        wait: ticks that are still to be left out.
+    """
+
+    __slots__ = ("cost_ns", "every", "label", "least_every", "wait")
+
+    def __init__(self, label: str, least_every: int = 1) -> None:
+        self.label = label
+        self.cost_ns = 0.0
+        self.every = self.least_every = least_every
+        self.wait = 0
+
+    def is_due(self) -> bool:
+        """Whether to ask at this tick; to be called once a tick."""
+        if self.wait > 0:
+            self.wait -= 1
+            return False
+        return True
+
+    def took(self, cost_ns: int) -> None:
+        """It was asked, at this cost."""
+        self.cost_ns += _SMOOTHING * (cost_ns - self.cost_ns) if self.cost_ns else cost_ns
+        self.wait = max(self.wait, self.every - 1)
+
+
+class Pacer:
+    """Keeps one tier within its budget."""
+
+    def __init__(self, period_ns: int) -> None:
+        self.period_ns = period_ns
+        self.budget_ns = BUDGET_SHARE * period_ns
+        self.longest = max(1, round(LONGEST_S * 1e9 / period_ns))
+        self.thinned = False
+        self._over = 0
+        self._ticks = 0
+
+    def wants_review(self, spent_ns: int) -> bool:
+        """A tick has spent this much on the driver: whether it is time to look at what costs how much, with `review`."""
+        self._over = self._over + 1 if spent_ns > self.budget_ns else 0
+        self._ticks += 1
+        return self._over >= _PATIENCE or (self.thinned and self._ticks % _REVIEW == 0)
+
+    def review(self, asked: Sequence[Paced]) -> list[Paced]:
+        """Set anew how often each is asked; returns what is asked less often from now on."""
+        self._over = 0
+        before = {id(one): one.every for one in asked}
+        level = self.level([one.cost_ns / one.least_every for one in asked])
+        for position, one in enumerate(asked):
+            one.every = max(one.least_every, min(math.ceil(one.cost_ns / level), self.longest))
+            if one.every != before[id(one)]:
+                one.wait = position % one.every  # so that the dear ones do not all fall on one tick
+        self.thinned = any(one.every > one.least_every for one in asked)
+        return [one for one in asked if one.every > before[id(one)]]
+
+    def level(self, costs: Sequence[float]) -> float:
+        """The most that each may cost a tick, on average, so that all together keep to the budget."""
+        left, ascending = self.budget_ns, sorted(costs)
+        for position, cost in enumerate(ascending):
+            share = left / (len(ascending) - position)
+            if cost > share:
+                return share
+            left -= cost
+        return float("inf")

@@ -1,0 +1,315 @@
+"""Who is on a GPU, how much memory each holds, what share of the SMs each used, and who of them belongs to the run."""
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from gpucost.collectors import _proc
+from gpucost.collectors._nvml_counters import Tally
+from gpucost.collectors._nvml_devices import Device
+from gpucost.collectors._nvml_library import (
+    INSUFFICIENT_SIZE,
+    NO_PERMISSION,
+    NOTHING_NEW,
+    SUCCESS,
+    Nvml,
+    as_pointer,
+    check_alive,
+    describe,
+    refuses,
+)
+from gpucost.collectors._nvml_pacing import Paced
+from gpucost.schema import GpuProcessRow
+
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the kernel's fixed number for it
+
+_PROCESS = struct.Struct("=IxxxxQII")  # pid, memory, GPU instance, compute instance
+_SAMPLE = struct.Struct("=IxxxxQIIII")  # pid, time (us), SM, memory, encoder, decoder
+_KINDS = (("MPSCompute", "mps"), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
+_UNKNOWN_MEMORY = (1 << 64) - 1
+_MAX_PERCENT = 100
+_FIRST_CAPACITY = 64
+_CLIMBS = 3
+
+
+class Trust(NamedTuple):
+    """What of a driver's process data can be believed from where we are.
+
+    Attributes:
+        pids: pids in the lists are pids here.
+        memory: memory in the lists is real.
+        samples: pids of utilization samples are pids here.
+    """
+
+    pids: bool = True
+    memory: bool = True
+    samples: bool = True
+
+
+def trust(driver_version: str, *, inner_namespace: bool) -> Trust:
+    """What can be believed, by the driver's version, in a PID namespace that is not the host's.
+
+    Before 535.113 a container was shown the host's pids; since then its lists hold its own, since 565.57 with their memory, and since
+    570.86 the samples too.
+    """
+    if not inner_namespace:
+        return Trust()
+    parts = [int(part) for part in driver_version.split(".")[:2] if part.isdecimal()]
+    version = tuple(parts) if parts else (0,)
+    return Trust(pids=version >= (535, 113), memory=version >= (565, 57), samples=version >= (570, 86))
+
+
+def in_inner_namespace() -> bool:
+    """Whether this process sees other pids than the host does."""
+    try:
+        return os.readlink("/proc/self/ns/pid") != INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+class Member(NamedTuple):
+    """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told."""
+
+    start_time_ns: int | None = None
+    in_run: bool | None = None
+
+
+class Family:
+    """Tells which processes descend from the recorder, by climbing from parent to parent in /proc.
+
+    A pid and its start are remembered: a process stays in the tree, because the recorder adopts its orphans, and a reused pid has another
+    start.
+    """
+
+    def __init__(self, root_pid: int, *, visible: bool = True, proc: _proc.Proc | None = None) -> None:
+        """Take the recorder's pid, and whether the driver's pids are pids here."""
+        self._root_pid = root_pid
+        self._proc = proc or _proc.Proc()
+        self._visible = visible and not self._proc.why_not()
+        self._known: dict[int, tuple[int, Member]] = {}
+
+    def member(self, pid: int) -> Member:
+        """What is known of a process at this moment."""
+        if not self._visible:
+            return Member()
+        stat = self._proc.stat(pid)
+        known = self._known.get(pid)
+        if stat is None:
+            return known[1] if known else Member()  # it has just ended, or cannot be seen from here
+        if known and known[0] == stat.start_ticks:
+            return known[1]
+        member = Member(_proc.start_time_ns(stat.start_ticks), self._descends(stat))
+        if member.in_run is not None:
+            self._known[pid] = (stat.start_ticks, member)
+        return member
+
+    def forget_all_but(self, pids: set[int]) -> None:
+        """Drop what is remembered of processes that are on no GPU any more."""
+        for pid in self._known.keys() - pids:
+            del self._known[pid]
+
+    def _descends(self, stat: _proc.Stat) -> bool | None:
+        for _ in range(_CLIMBS):
+            above: _proc.Stat | None = stat
+            while above is not None:
+                if above.ppid == self._root_pid:
+                    return True
+                if above.ppid <= 1:
+                    return False
+                above = self._proc.stat(above.ppid)
+            again = self._proc.stat(stat.pid)  # a parent went away meanwhile: by now somebody adopted its child
+            if again is None or again.start_ticks != stat.start_ticks:
+                return None
+            stat = again
+        return None
+
+
+class _List(NamedTuple):
+    kind: str
+    function: Callable[..., int]
+
+
+class Usage(NamedTuple):
+    """Mean of one process's samples, and how many there were."""
+
+    sm_pct: float
+    memory_pct: float
+    samples: int
+
+
+class ProcessPoller(Paced):
+    """Polls the process lists of one device, and what its processes did.
+
+    Attributes:
+        device: the device.
+        unavailable: why nothing can be listed, or an empty string.
+        tally: impossible values, counted.
+    """
+
+    __slots__ = (
+        "_buffer", "_count", "_handle", "_last_seen_us", "_lists", "_nvml", "_period_us", "_trust", "_utilization",
+        "device", "spent_ns", "tally", "unavailable",
+    )  # fmt: skip
+
+    def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally, period_ns: int) -> None:
+        """Try every list once.
+
+        Raises:
+            GpuGoneError: the GPU is not there.
+        """
+        super().__init__("process list")
+        self.device = device
+        self.unavailable = ""
+        self.tally = tally
+        self.spent_ns = 0
+        self._nvml = nvml
+        self._handle = as_pointer(device.handle)
+        self._trust = trusted
+        self._period_us = period_ns // 1000
+        self._count = ctypes.c_uint()
+        self._buffer = ctypes.create_string_buffer(_FIRST_CAPACITY * _SAMPLE.size)
+        self._last_seen_us = 0
+        self._lists = [found for name, kind in _KINDS if (found := self._try(name, kind))]
+        if not any(found.kind == "compute" for found in self._lists):
+            self.unavailable = self.unavailable or describe(3)
+        self._utilization = self._try_utilization() if not self.unavailable else None
+
+    def poll(self, time_ns: int, mono_ns: int, family: Family) -> tuple[list[GpuProcessRow], bool]:
+        """A row for every process on the device, and whether the lists were complete.
+
+        Raises:
+            GpuGoneError: the GPU is not there any more.
+            SessionLostError: the session is closed.
+        """
+        listed, complete = self.listed()
+        usage = self._usage(self._utilization, listed.keys()) if self._utilization else None
+        self.took(self.spent_ns)
+        rows = []
+        for pid, (kind, memory) in listed.items():
+            member = family.member(pid)
+            used = usage.get(pid, Usage(0, 0, 0)) if usage is not None else None
+            rows.append(
+                GpuProcessRow(
+                    time_ns,
+                    mono_ns,
+                    self.device.uuid,
+                    pid,
+                    member.start_time_ns,
+                    member.in_run,
+                    kind,
+                    memory,
+                    used.sm_pct if used and used.samples else None,
+                    used.memory_pct if used and used.samples else None,
+                    used.samples if used else None,
+                )
+            )
+        return rows, complete
+
+    def listed(self) -> tuple[dict[int, tuple[str, int | None]], bool]:
+        """Kind and memory of every process on the device by pid, and whether every list answered."""
+        self.spent_ns = 0
+        found: dict[int, tuple[str, int | None]] = {}
+        complete = not self.unavailable
+        for one in self._lists:
+            code = self._list(one.function)
+            check_alive(code)
+            if code != SUCCESS:
+                complete = False
+                continue
+            for pid, memory, _, _ in self._entries(_PROCESS):
+                if pid not in found:  # in several lists: the first says what it is, all say the same memory
+                    found[pid] = (one.kind, self._memory(memory))
+        return found, complete
+
+    def _memory(self, value: int) -> int | None:
+        if value == _UNKNOWN_MEMORY or not self._trust.memory:
+            return None
+        total = self.device.facts.get("memory_total_bytes")
+        if value > (total or _UNKNOWN_MEMORY):
+            self.tally.counter("process memory_used_bytes")()
+            return None
+        return value
+
+    def _usage(self, function: Callable[..., int], pids: Collection[int]) -> dict[int, Usage] | None:
+        """Means of the samples since the last poll; null when the driver did not answer."""
+        since = self._last_seen_us
+        code = self._samples(function, since)
+        check_alive(code)
+        if code in NOTHING_NEW:
+            return {}
+        if code != SUCCESS:
+            return None
+        samples = [sample for sample in self._entries(_SAMPLE) if self._is_possible(sample)]
+        newest = max((sample[1] for sample in samples), default=since)
+        if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
+            since = newest - self._period_us
+        self._last_seen_us = newest
+        return _means([sample for sample in samples if sample[1] > since and sample[0] in pids])
+
+    def _is_possible(self, sample: tuple[Any, ...]) -> bool:
+        possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT
+        if not possible:
+            self.tally.counter("process sm_util_pct")()
+        return possible
+
+    # Calling.
+
+    def _list(self, function: Callable[..., int]) -> int:
+        return self._fill(_PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer))
+
+    def _samples(self, function: Callable[..., int], since_us: int) -> int:
+        since = ctypes.c_ulonglong(since_us)
+        return self._fill(_SAMPLE.size, lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since))
+
+    def _fill(self, size: int, call: Callable[[], int]) -> int:
+        """Make a call that fills the buffer with entries of a size; enlarge the buffer as long as it does not suffice."""
+        while True:
+            capacity = self._count.value = len(self._buffer) // size
+            code, took_ns = self._nvml.timed(call)
+            self.spent_ns += took_ns
+            if code != INSUFFICIENT_SIZE or self._count.value <= capacity:
+                return code
+            self._buffer = ctypes.create_string_buffer(2 * self._count.value * _SAMPLE.size)
+
+    def _entries(self, layout: struct.Struct) -> list[tuple[Any, ...]]:
+        filled = min(self._count.value, len(self._buffer) // layout.size) * layout.size
+        return list(layout.iter_unpack(self._buffer.raw[:filled]))
+
+    def _try(self, name: str, kind: str) -> _List | None:
+        """The newest form of a list that the driver has."""
+        for version in _versions(self._nvml):
+            function = self._nvml.bind(f"nvmlDeviceGet{name}RunningProcesses_{version}")
+            if function is None:
+                continue
+            code = self._list(function)
+            check_alive(code)
+            if not refuses(code):
+                return _List(kind, function)
+            if code == NO_PERMISSION:  # then there may be processes that nobody tells of
+                self.unavailable = describe(code)
+                return None
+        return None
+
+    def _try_utilization(self) -> Callable[..., int] | None:
+        function = self._nvml.bind("nvmlDeviceGetProcessUtilization")
+        if function is None or not self._trust.samples:
+            return None
+        code = self._samples(function, 0)
+        check_alive(code)
+        return None if refuses(code) else function
+
+
+def _versions(nvml: Nvml) -> tuple[str, ...]:
+    """The forms of the process list to try. Some drivers of the 535 branch have a longer entry in the third form than all others."""
+    longer = nvml.bind("nvmlDeviceGetConfComputeMemSizeInfo") and not nvml.bind("nvmlDeviceGetRunningProcessDetailList")
+    return ("v2",) if longer else ("v3", "v2")
+
+
+def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
+    sums: dict[int, tuple[int, int, int]] = {}
+    for pid, _, sm, memory, _, _ in samples:
+        sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
+        sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
+    return {pid: Usage(sm / count, memory / count, count) for pid, (sm, memory, count) in sums.items()}

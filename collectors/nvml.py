@@ -1,0 +1,333 @@
+"""NVIDIA GPUs, through NVML: utilization, memory, power, energy, clocks, and the processes on each.
+
+One session for the whole run. Two tiers: `fast`, at the rate that the user asked for, one row a GPU; and `processes`, once a second, one row
+a process on a GPU. A GPU that is lost is reported once, the others go on, and it is tried again with growing distance.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gpucost.collectors import _nvml_devices, _nvml_trial
+from gpucost.collectors._nvml_counters import Tally
+from gpucost.collectors._nvml_devices import Device
+from gpucost.collectors._nvml_library import (
+    UNINITIALIZED,
+    CallFailedError,
+    GpuGoneError,
+    Nvml,
+    SessionLostError,
+    describe,
+)
+from gpucost.collectors._nvml_pacing import Paced, Pacer
+from gpucost.collectors._nvml_processes import Family, ProcessPoller, Trust, in_inner_namespace, trust
+from gpucost.collectors._nvml_reader import COLUMN, GpuReader
+from gpucost.collectors.base import Context, SourceUnavailable, Tier
+from gpucost.collectors.selection import choose, parse_gpus
+from gpucost.errors import UsageError
+from gpucost.schema import GpuProcessRow, GpuRow
+
+FAST = "fast"
+PROCESSES = "processes"
+
+_NS = 1_000_000_000
+_FIRST_RETRY_NS = _NS
+_LAST_RETRY_NS = 60 * _NS
+_TALLY_EVERY_NS = 60 * _NS
+_STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
+_PROCESSES_AT = COLUMN["processes"]
+_RUN_PROCESSES_AT = COLUMN["run_processes"]
+_EMPTY = [None] * (len(GpuRow._fields) - 3)
+
+
+class _Sampled:
+    """One device that is sampled: its readers while it answers, and when to try it again while it does not."""
+
+    def __init__(self, device: Device, context: Context) -> None:
+        self.device = device
+        self.reader: GpuReader | None = None
+        self.poller: ProcessPoller | None = None
+        self.counts: tuple[int | None, int | None] | None = None  # from the last poll, for the next row
+        self.lost_since_ns: int | None = None
+        self.losses = 0
+        self.retry_ns = 0
+        self.retry_after_ns = _FIRST_RETRY_NS
+        self.tallied_ns: int | None = None
+
+        def failed(what: str, code: int) -> None:
+            context.report("driver_call_failed", f"{device.title}: {what}: {describe(code)}", subject=device.uuid)
+
+        self.failed: Callable[[str, int], None] = failed
+
+
+class NvmlCollector:
+    """Rows of `gpu` and `gpu_process` for the GPUs that the run holds."""
+
+    name = "nvml"
+
+    def __init__(self) -> None:
+        self._context: Context | None = None
+        self._nvml: Nvml | None = None
+        self._sampled: list[_Sampled] = []
+        self._strays: list[ProcessPoller] = []
+        self._polls = 0
+
+    def start(self, context: Context) -> Sequence[Tier]:
+        """Open the session and find the GPUs; may hang as long as the driver does.
+
+        Raises:
+            SourceUnavailable: there is no driver, it refuses, it lists no GPU, or `--gpus` names one that is not there.
+        """
+        self.stop()
+        self._context = context
+        self._fast_ns = round(_NS / context.hz)
+        self._processes_ns = max(_NS, self._fast_ns)
+        if parse_gpus(context.gpus).simulated is not None:
+            return []
+        self._open(context)
+        if not self._sampled:
+            return []
+        # In this order, so that what the processes tier counts goes into the row after it.
+        return [Tier(PROCESSES, self._processes_ns), Tier(FAST, self._fast_ns)]
+
+    def sample(self, tier: str) -> None:
+        """Read every GPU, or every process list, once.
+
+        Raises:
+            SessionLostError: the driver closed the session; the next sample opens another.
+        """
+        context = self._context
+        if context is None:
+            return
+        try:
+            if self._nvml is None:
+                self._open(context)
+            if tier == PROCESSES:
+                self._sample_processes(context)
+            else:
+                self._sample_fast(context)
+        except SessionLostError:
+            self._nvml = None
+            raise
+
+    def stop(self) -> None:
+        """Say what was still to be said, and close the session."""
+        if self._context is not None:
+            for one in self._sampled:
+                self._tell_tally(self._context, one, 0)
+        if self._nvml is not None:
+            self._nvml.close()
+        self._nvml = None
+        self._sampled = []
+        self._strays = []
+
+    # Opening.
+
+    def _open(self, context: Context) -> None:
+        nvml = Nvml.open(context.meter)
+        self._nvml = nvml
+        versions = nvml.versions()
+        context.describe("driver", versions)
+        devices = _nvml_devices.discover(nvml, context.report)
+        if not devices:
+            raise SourceUnavailable(
+                "the NVIDIA driver lists no GPU that can be opened: GPUs are not recorded", permanent=True
+            )
+        held, sampled = self._choose(context, devices)
+        chosen = [device for device in devices if device.uuid in sampled]
+        context.describe("gpus", [{**device.facts, "held": device.uuid in held} for device in chosen])
+        inner = in_inner_namespace()
+        self._trust = trust(versions.get("driver", ""), inner_namespace=inner)
+        self._family = Family(context.root_pid, visible=self._trust.pids)
+        self._pacers = {FAST: Pacer(self._fast_ns), PROCESSES: Pacer(self._processes_ns)}
+        self._sampled = [_Sampled(device, context) for device in chosen]
+        for one in self._sampled:
+            self._open_device(context, nvml, one)
+        self._strays = self._open_strays(nvml, [device for device in devices if device.uuid not in sampled])
+        if not self._trust.pids:
+            context.report(
+                "processes_unknown",
+                "this driver shows containers the host's pids: which processes are the run's is unknown",
+            )
+
+    def _choose(self, context: Context, devices: Sequence[Device]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        identities = [device.identity for device in devices]
+        try:
+            choice = choose(identities, parse_gpus(context.gpus), context.environ, context.bill)
+        except UsageError as error:
+            raise SourceUnavailable(f"{error}: GPUs are not recorded", permanent=True, hint=error.hint) from error
+        if choice.notes:
+            context.report("gpu_selection", "; ".join(choice.notes))
+        return choice.held, choice.sampled
+
+    def _open_device(self, context: Context, nvml: Nvml, one: _Sampled) -> bool:
+        """Find out what a device can tell; whether it answers at all."""
+        device = one.device
+        try:
+            one.reader = _nvml_trial.open_reader(nvml, device, self._fast_ns)
+            if not device.identity.mig_enabled:  # a GPU in MIG mode has no processes of its own
+                one.poller = ProcessPoller(nvml, device, self._trust, one.reader.tally, self._processes_ns)
+        except GpuGoneError as error:
+            self._lost(context, one, error)
+            return False
+        self._tell_limits(context, one)
+        return True
+
+    def _tell_limits(self, context: Context, one: _Sampled) -> None:
+        """One event that says what this device cannot tell, and why."""
+        if one.reader is None:
+            return
+        reasons: dict[str, list[str]] = {}
+        for column, reason in one.reader.unavailable.items():
+            reasons.setdefault(reason, []).append(column)
+        if one.poller is not None and one.poller.unavailable:
+            reasons.setdefault(one.poller.unavailable, []).append("processes")
+        parts = [f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items()]
+        parts += one.reader.notes
+        if parts:
+            context.report("metric_unavailable", f"{one.device.title}: {'; '.join(parts)}", subject=one.device.uuid)
+
+    def _open_strays(self, nvml: Nvml, devices: Sequence[Device]) -> list[ProcessPoller]:
+        """The GPUs that the run does not hold, in case it uses one all the same."""
+        found = []
+        for device in devices:
+            if device.identity.mig_enabled:
+                continue
+            try:
+                poller = ProcessPoller(nvml, device, Trust(samples=False), Tally(), self._processes_ns)
+            except CallFailedError:
+                continue
+            if not poller.unavailable:
+                found.append(poller)
+        return found
+
+    # The fast tier.
+
+    def _sample_fast(self, context: Context) -> None:
+        clock, emit = context.clock, context.emit
+        spent_ns = 0
+        for one in self._sampled:
+            if one.reader is None and not self._try_again(context, one):
+                continue
+            reader = one.reader
+            if reader is None:
+                continue
+            try:
+                row, took_ns = reader.read(clock.time_ns(), clock.mono_ns(), one.failed)
+            except GpuGoneError as error:
+                self._lost(context, one, error)
+                continue
+            spent_ns += took_ns
+            if one.counts is not None:
+                row[_PROCESSES_AT], row[_RUN_PROCESSES_AT] = one.counts
+                one.counts = None
+            if row[3:] != _EMPTY:
+                emit("gpu", GpuRow._make(row))
+            if reader.happened:
+                self._tell_happened(context, one, reader)
+            if reader.tally.changed:
+                self._tell_tally(context, one, _TALLY_EVERY_NS)
+        if self._pacers[FAST].wants_review(spent_ns):
+            self._review(context, FAST, [probe for one in self._sampled if one.reader for probe in one.reader.probes])
+
+    def _review(self, context: Context, tier: str, asked: Sequence[Paced]) -> None:
+        """The driver takes too much of a tier's time: ask less often for what costs much, and say so."""
+        for one in self._pacers[tier].review(asked):
+            what = f"{one.label} takes {one.cost_ns / 1e6:.1f} ms"
+            context.report(
+                "driver_call_slow", f"{what}: asked at every {one.every}th {tier} sample from now on", subject=one.label
+            )
+
+    def _tell_happened(self, context: Context, one: _Sampled, reader: GpuReader) -> None:
+        for kind, message in reader.happened:
+            context.report(kind, f"{one.device.title}: {message}", subject=one.device.uuid)
+        reader.happened.clear()
+
+    def _tell_tally(self, context: Context, one: _Sampled, at_most_every_ns: int) -> None:
+        """Say how many values were impossible: at once, then once a minute while there are more."""
+        if one.reader is None or not one.reader.tally.changed:
+            return
+        now_ns = context.clock.mono_ns()
+        if one.tallied_ns is None or now_ns - one.tallied_ns >= at_most_every_ns:
+            one.tallied_ns = now_ns
+            context.report("garbage_value", f"{one.device.title}: {one.reader.tally.text()}", subject=one.device.uuid)
+
+    # Lost, and back.
+
+    def _lost(self, context: Context, one: _Sampled, error: GpuGoneError) -> None:
+        now_ns = context.clock.mono_ns()
+        if one.lost_since_ns is None:
+            one.lost_since_ns = now_ns
+            one.losses += 1
+            one.retry_after_ns = _FIRST_RETRY_NS
+            again = f" (for the {one.losses}. time)" if one.losses > 1 else ""
+            context.report("gpu_lost", f"{one.device.title}: {error}{again}; the others go on", subject=one.device.uuid)
+        one.reader = one.poller = one.counts = None
+        one.retry_ns = now_ns + one.retry_after_ns
+        one.retry_after_ns = min(2 * one.retry_after_ns, _LAST_RETRY_NS)
+
+    def _try_again(self, context: Context, one: _Sampled) -> bool:
+        """Whether a lost device answers again; asked at growing distances."""
+        nvml = self._nvml
+        if nvml is None or context.clock.mono_ns() < one.retry_ns:
+            return False
+        try:
+            one.device.handle = nvml.ask("nvmlDeviceGetHandleByUUID", one.device.uuid)
+        except CallFailedError as error:
+            if error.code == UNINITIALIZED:
+                raise SessionLostError(error.code) from error
+            self._lost(context, one, GpuGoneError(error.code))
+            return False
+        if not self._open_device(context, nvml, one):
+            return False
+        seconds = (context.clock.mono_ns() - (one.lost_since_ns or 0)) / _NS
+        one.lost_since_ns = None
+        context.report("gpu_back", f"{one.device.title} answers again after {seconds:.0f} s", subject=one.device.uuid)
+        return True
+
+    # The processes tier.
+
+    def _sample_processes(self, context: Context) -> None:
+        clock, spent_ns = context.clock, 0
+        seen: set[int] = set()
+        pollers = [(one, one.poller) for one in self._sampled if one.poller is not None]
+        for one, poller in pollers:
+            if not poller.is_due():
+                continue
+            try:
+                rows, complete = poller.poll(clock.time_ns(), clock.mono_ns(), self._family)
+            except GpuGoneError as error:
+                self._lost(context, one, error)
+                continue
+            spent_ns += poller.spent_ns
+            one.counts = _count(rows) if complete else None
+            seen.update(row.pid for row in rows)
+            for row in rows:
+                context.emit("gpu_process", row)
+        self._polls += 1
+        if self._polls % _STRAYS_EVERY == 1:
+            seen |= self._look_for_strays(context)
+        self._family.forget_all_but(seen)
+        if self._pacers[PROCESSES].wants_review(spent_ns):
+            self._review(context, PROCESSES, [poller for _, poller in pollers])
+
+    def _look_for_strays(self, context: Context) -> set[int]:
+        """A process of the run on a GPU that is not held: then the bill does not say what the run used, and the user must know."""
+        seen: set[int] = set()
+        for poller in self._strays:
+            try:
+                listed, _ = poller.listed()
+            except GpuGoneError:
+                continue
+            seen |= listed.keys()
+            for pid in listed:
+                if self._family.member(pid).in_run:
+                    message = f"process {pid} of the run is on {poller.device.title}, which is not billed; see --gpus"
+                    context.report("gpu_not_held", message, subject=poller.device.uuid)
+        return seen
+
+
+def _count(rows: Sequence[GpuProcessRow]) -> tuple[int | None, int | None]:
+    """How many processes there are, and how many are the run's (null when one of them cannot be told)."""
+    known = [row.in_run for row in rows]
+    mine: Any = None if None in known else sum(map(bool, known))
+    return len(rows), mine

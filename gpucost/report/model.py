@@ -1,0 +1,395 @@
+"""The report: every figure of a run, ready to print. Renderers read it and compute nothing.
+
+A figure that is not known has the value None and says so in its text; it is never 0. Texts of one column are rounded together, so that
+what is printed adds up to the printed total (`gpucost.report.rounding`). The same model is what `--format json` prints; its JSON Schema is
+`gpucost/data/report.schema.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+SCHEMA_VERSION = 1
+"""Of the JSON output. Fields may be added without a new version; one that is renamed, removed or means something else raises it."""
+
+UNKNOWN = "unknown"
+NONE = "–"
+"""Text of a figure that does not exist (as against one that exists and is not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and its text. The unit of `value` is in the name of the field that holds it; the text brings its own."""
+
+    value: float | int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in US dollars: `usd` exact to a millionth of a millionth, as text; `text` rounded for reading."""
+
+    usd: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was recorded, when, where, and how it ended.
+
+    Attributes:
+        state: `complete`, `live` (still being recorded), `crashed` (its recorder never closed it) or `recovered`.
+        end_basis: what the end rests on: `exit`, `last_sample` or `last_mark`.
+        exit_code: as a shell gives it; None while unknown.
+        gpus: the held GPUs in a few words.
+    """
+
+    run_id: str
+    name: str | None
+    command: list[str]
+    command_text: str
+    labels: dict[str, str]
+    state: str
+    state_text: str
+    exit_code: int | None
+    exit_text: str
+    simulated: bool
+    started: str
+    ended: str | None
+    duration_s: Figure
+    end_basis: str
+    hosts: list[str]
+    gpus: str
+    bill: str
+    parent_run_id: str | None
+    driver: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The headline.
+
+    Attributes:
+        money: the run's cost; with `partial`, of the GPUs that have a price only.
+        gpu_hours: held GPU time.
+        busy_pct: the share of `busy` in the run, and `waste_pct` that of gap + idle + empty (see `Report.shares_of`).
+        note: why money is unknown or partial, else empty.
+    """
+
+    money: Money
+    partial: bool
+    gpu_time_s: Figure
+    gpu_hours: Figure
+    busy_pct: Figure
+    busy: Money
+    waste_pct: Figure
+    waste_time_s: Figure
+    waste: Money
+    foreign: Money
+    unknown: Money
+    unknown_time_s: Figure
+    energy_j: Figure
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One step of the waterfall; its bar starts where the one above ended (`start_pct`)."""
+
+    use: str
+    meaning: str
+    gpu_time_s: Figure
+    share_pct: Figure
+    start_pct: float
+    money: Money
+    waste: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRow:
+    """One held GPU. Shares are of its held time; a share that some unknown time could still raise reads `≥`."""
+
+    uuid: str
+    label: str
+    name: str
+    host: str
+    index: int | None
+    simulated: bool
+    mig_profile: str | None
+    held_s: Figure
+    busy_pct: Figure
+    waste_pct: Figure
+    foreign_pct: Figure
+    unknown_pct: Figure
+    money: Money
+    waste: Money
+    energy_j: Figure
+    util_mean_pct: Figure
+    power_mean_w: Figure
+    power_max_w: Figure
+    memory_peak_bytes: Figure
+    temperature_max_c: Figure
+    coverage_pct: Figure
+    samples: int
+    gaps: int
+    longest_gap_s: Figure
+    holding_basis: str
+    energy_basis: str
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One stage path. `self_*` is time in which it was the innermost stage (a column of `self_*` adds up); the rest is with its sub-stages.
+
+    Attributes:
+        waste_pct: the share of gap + idle + empty in `total_*`.
+        short: its spans are shorter than the samples can resolve.
+        shown: in tables for people; the others are summed up in `Report.stages_folded`.
+    """
+
+    path: str
+    name: str
+    parent_path: str | None
+    depth: int
+    spans: int
+    truncated: int
+    short: bool
+    wall_s: Figure
+    self_time_s: Figure
+    self_money: Money
+    self_energy_j: Figure
+    total_time_s: Figure
+    total_money: Money
+    total_energy_j: Figure
+    waste_pct: Figure
+    waste: Money
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the rows that are not shown add up to, so that the printed column still adds up."""
+
+    count: int
+    time_s: Figure
+    money: Money
+    energy_j: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTrack:
+    """A GPU over time: one value per bucket, None where nothing was measured. `power_top_w` is the top of the power scale."""
+
+    uuid: str
+    label: str
+    util_pct: list[float | None]
+    power_w: list[float | None]
+    power_top_w: float | None
+    util_text: str
+    power_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageTrack:
+    """A stage over time: the share of each bucket in which it is open (0 to 1)."""
+
+    path: str
+    name: str
+    depth: int
+    open_share: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on the time axis, at a share (0 to 1) of the run."""
+
+    position: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The run cut into equal buckets."""
+
+    buckets: int
+    bucket_s: float
+    gpus: list[GpuTrack]
+    stages: list[StageTrack]
+    ticks: list[Tick]
+    gpus_left_out: int
+    stages_left_out: int
+
+    def columns(self, values: list[float | None], count: int) -> list[float | None]:
+        """`values` (one per bucket) drawn in `count` columns: the mean of the known values that fall into each."""
+        if not values or count >= len(values):
+            return values
+        edges = [round(column * len(values) / count) for column in range(count + 1)]
+        return [_mean(values[start:end]) for start, end in pairwise(edges)]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a figure rests on: `measured`, `counter`, `integrated`, `sampled`, `estimated`, `simulated`, `mixed` or `unknown`, and in words."""
+
+    figure: str
+    basis: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price and the GPUs (labels) it is for. `amount_usd` is per GPU-hour, None where no price is known (`note` says why)."""
+
+    gpus: list[str]
+    amount_usd: str | None
+    text: str
+    basis: str | None
+    source: str | None
+    provider: str | None
+    instance_type: str | None
+    region: str | None
+    as_of: str | None
+    stale: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What recording itself cost: the recorder's process on the busiest host, ticks and driver calls of all."""
+
+    cpu_pct: Figure
+    memory_bytes: Figure
+    ticks: int | None
+    ticks_late: int | None
+    ticks_missed: int | None
+    driver_s: Figure
+    driver_calls: int | None
+    rows_dropped: int | None
+    errors: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened while recording, folded: `count` times, first at `first_s` after the start.
+
+    `subject` is what it is about as it was recorded, and `about` the same in this report's words (a GPU's label).
+    """
+
+    kind: str
+    source: str
+    subject: str | None
+    about: str | None
+    message: str
+    count: int
+    first_s: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong with the recording."""
+
+    code: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownTime:
+    """GPU time without a valid measurement, by reason."""
+
+    reason: str
+    meaning: str
+    gpu_time_s: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What the figures rest on.
+
+    Attributes:
+        unknown_time_s: GPU time without a valid measurement; `unknown` splits it by reason.
+        uncertain: enough time is unknown to move the printed shares, which then read `≥`.
+    """
+
+    coverage_pct: Figure
+    gaps: int
+    longest_gap_s: Figure
+    unknown_time_s: Figure
+    unknown: list[UnknownTime]
+    uncertain: bool
+    bases: list[Basis]
+    prices: list[Price]
+    overhead: Overhead
+    events: list[Event]
+    events_left_out: int
+    problems: list[Trouble]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Carbon:
+    """CO2e of the electricity of the GPUs; only when a region is configured."""
+
+    co2e_g: Figure
+    region: str
+    region_name: str
+    intensity_g_per_kwh: float
+    year: int | None
+    source: str
+    pue: float
+    pue_assumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the ledger. `usd` as in `Money`; over any axis the cells add up to the digit."""
+
+    gpu_uuid: str
+    stage_path: str
+    use: str
+    duration_ns: int
+    usd: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run's report.
+
+    Attributes:
+        shares_of: what the shares of `total` and `uses` are of: `cost`, or `gpu_time` where a price is missing or zero.
+        quotes: GPU UUID to the price it was costed at (the fields of `gpucost.prices.Quote`); a GPU without a price is not there.
+        marked_stages: whether any stage was marked.
+    """
+
+    run: Run
+    total: Total
+    shares_of: str
+    uses: list[Use]
+    gpus: list[GpuRow]
+    gpus_folded: Folded | None
+    stages: list[StageRow]
+    stages_folded: Folded | None
+    marked_stages: bool
+    timeline: Timeline
+    carbon: Carbon | None
+    quality: Quality
+    quotes: dict[str, dict[str, Any]]
+    ledger: list[Cell]
+    settings: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+    def quotes_json(self) -> dict[str, dict[str, Any]]:
+        """The quotes as a manifest keeps them."""
+        return {uuid: dict(quote) for uuid, quote in self.quotes.items()}
