@@ -87,6 +87,8 @@ def gemm(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     with precision(dtype):
         if request.get("fit", True):
             shape = _fitting(backend, dtype, shape, request)
+        elif Gemm.set_bytes(dtype, shape) > backend.budget_bytes():
+            raise MemoryError(f"{Gemm.set_bytes(dtype, shape) >> 20} MiB are not free")
         key = ("gemm", dtype, shape, request.get("data", "randn"), request.get("seed", 0))
         make = lambda: Gemm(backend, dtype, shape, data=key[3], seed=key[4])  # noqa: E731
         return {**_measure(backend, _cache.get(key, make), request), "shape": [shape.m, shape.n, shape.k]}
