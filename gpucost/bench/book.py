@@ -16,8 +16,14 @@ SPREAD = 0.08
 """Cards of one model differ by 8 % on average, by 22 % at most (arXiv 2208.11035, four clusters); a reference range is widened by this."""
 
 _PROPS_DIFFER = 0.03
-_FP64_TENSOR = ("8.0", "9.0")  # their tensor cores multiply fp64 at twice the vector rate (A100: 9.7 and 19.5; H100: 34 and 67 TFLOP/s)
-_CLOCK_SHARE = (0.70, 1.02)  # a vendor's clock for the peak lies in this part of the highest clock that the driver allows
+_FP64_TENSOR = (
+    "8.0",
+    "9.0",
+)  # their tensor cores multiply fp64 at twice the vector rate (A100: 9.7 and 19.5; H100: 34 and 67 TFLOP/s)
+_CLOCK_SHARE = (
+    0.70,
+    1.02,
+)  # a vendor's clock for the peak lies in this part of the highest clock that the driver allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def _book_clock(device: Device, peak: float | None, share: float) -> float | Non
     if not peak or not device.sm_count or not device.sm_clock_max_mhz:
         return None
     for exponent in range(7, 16):
-        clock = peak * share * 1e12 / (2**exponent * device.sm_count) / 1e6
+        clock = peak * share * 1e6 / float(2**exponent * device.sm_count)
         if _CLOCK_SHARE[0] < clock / device.sm_clock_max_mhz <= _CLOCK_SHARE[1]:
             return clock
     return None
@@ -132,7 +138,13 @@ class Reference:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"low": self.low, "high": self.high, "unit": self.unit, "published": self.published, "source": self.source}
+        return {
+            "low": self.low,
+            "high": self.high,
+            "unit": self.unit,
+            "published": self.published,
+            "source": self.source,
+        }
 
 
 def reference(nvml_name: str, test: str) -> Reference | None:
@@ -146,7 +158,13 @@ def _references() -> dict[tuple[str, str], Reference]:
     found = {}
     for row in rows("gpu_reference.csv"):
         one = Reference(
-            row["test"], row["unit"], float(row["low"]), float(row["high"]), row["published"], row["source"], row["notes"]
+            row["test"],
+            row["unit"],
+            float(row["low"]),
+            float(row["high"]),
+            row["published"],
+            row["source"],
+            row["notes"],
         )
         for name in row["nvml_names"].split("|"):
             found[name, row["test"]] = one

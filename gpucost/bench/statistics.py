@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -131,7 +131,8 @@ def _resampled(series: Series, block: int, resamples: int = RESAMPLES) -> Series
     count = -(-n // block)
     starts = np.random.default_rng(_SEED).integers(0, n - block + 1, size=(resamples, count))
     index = (starts[:, :, None] + np.arange(block)).reshape(resamples, count * block)[:, :n]
-    return series[index]
+    drawn: Series = series[index]
+    return drawn
 
 
 # --- steadiness --------------------------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ def slope(times_s: Sequence[float], values: Sequence[float]) -> float:
     return float(spread @ v) / denominator if denominator > 0 else 0.0
 
 
-def unsteady(series: dict[str, tuple[Sequence[float], Sequence[float]]], limits: SteadyLimits) -> list[str]:
+def unsteady(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], limits: SteadyLimits) -> list[str]:
     """Which of `rate`, `clock`, `temperature` and `power` are not steady yet; an empty list means steady.
 
     Args:
@@ -220,7 +221,9 @@ def difference(a: Sequence[float], b: Sequence[float], window_s: float) -> Diffe
         return Difference(ratio, None, None)
     blocks = block_windows(first.size, window_s), block_windows(second.size, window_s)
     medians_a = np.median(_resampled(first, blocks[0]), axis=1)
-    medians_b = np.median(_resampled(second[::-1], blocks[1]), axis=1)  # reversed, so that equal series draw different blocks
+    medians_b = np.median(
+        _resampled(second[::-1], blocks[1]), axis=1
+    )  # reversed, so that equal series draw different blocks
     low, high = (float(value) for value in np.percentile(medians_b / medians_a, (2.5, 97.5)))
     widen = _small_sample(min(first.size / blocks[0], second.size / blocks[1]))
     interval = (ratio - (ratio - low) * widen, ratio + (high - ratio) * widen)

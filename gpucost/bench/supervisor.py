@@ -37,7 +37,12 @@ _ROOT = str(Path(_version.__file__).resolve().parent.parent)
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from gpucost.bench.worker import main; sys.exit(main())"
 
 # Variables that would change what is measured: TF32 in fp32 products, launches that wait, no caching of memory.
-_UNWANTED = ("NVIDIA_TF32_OVERRIDE", "CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+_UNWANTED = (
+    "NVIDIA_TF32_OVERRIDE",
+    "CUDA_LAUNCH_BLOCKING",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
 def worker_command(kind: str) -> list[str]:
@@ -85,10 +90,9 @@ class Worker:
         pids: of all its processes so far.
     """
 
-    def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], *, restarted: Callable[[], None] | None = None
-    ) -> None:
-        self._command, self._environ, self._restarted = list(command), dict(environ), restarted
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._command, self._environ = list(command), dict(environ)
+        self._restarted: Callable[[], None] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._replies: Queue[str | None] = Queue()
         self._stderr: Any = None
@@ -99,6 +103,10 @@ class Worker:
         self.hello: dict[str, Any] = {}
         self.losses = 0
         self.pids: set[int] = set()
+
+    def on_restart(self, call: Callable[[], None]) -> None:
+        """Call this whenever a lost process was replaced."""
+        self._restarted = call
 
     @property
     def gone(self) -> bool:

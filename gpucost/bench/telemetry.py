@@ -34,7 +34,9 @@ class Telemetry:
         events: (kind, message, subject) of everything that the collector reported.
     """
 
-    def __init__(self, gpus: str = "", *, environ: Mapping[str, str] | None = None, collector: Collector | None = None) -> None:
+    def __init__(
+        self, gpus: str = "", *, environ: Mapping[str, str] | None = None, collector: Collector | None = None
+    ) -> None:
         self.gpus: dict[str, dict[str, Any]] = {}
         self.driver: dict[str, str] = {}
         self.unavailable: str | None = None
@@ -47,7 +49,9 @@ class Telemetry:
             collector = made[0] if made else None
             self.unavailable = None if made else "; ".join(broken)
         clock = SystemClock()
-        self._runner = None if collector is None else Runner(collector, self._context(clock, gpus, environ), clock.mono_ns())
+        self._runner = (
+            None if collector is None else Runner(collector, self._context(clock, gpus, environ), clock.mono_ns())
+        )
 
     def _context(self, clock: SystemClock, gpus: str, environ: Mapping[str, str] | None) -> Context:
         return Context(
@@ -89,7 +93,7 @@ class Telemetry:
             return False
         runner.start()
         deadline = time.monotonic() + limit_s
-        while runner.phase in ("starting",) and time.monotonic() < deadline:
+        while runner.phase == "starting" and time.monotonic() < deadline:
             time.sleep(0.01)
         if runner.phase == "sampling":
             return True
@@ -130,5 +134,9 @@ class Telemetry:
 
     def lost(self, uuid: str) -> str | None:
         """What the collector said when it lost a GPU, or None."""
-        said = [(kind, message) for kind, message, subject in self.events if subject == uuid and kind in ("gpu_lost", "gpu_back")]
+        said = [
+            (kind, message)
+            for kind, message, subject in self.events
+            if subject == uuid and kind in ("gpu_lost", "gpu_back")
+        ]
         return said[-1][1] if said and said[-1][0] == "gpu_lost" else None

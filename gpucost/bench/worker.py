@@ -17,6 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from gpucost.bench.model import FAILED, OK, OUT_OF_MEMORY, UNSUPPORTED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,9 +51,9 @@ def main(argv: list[str] | None = None, handlers: dict[str, Handler] | None = No
         from gpucost.bench.kernels.handlers import HANDLERS, versions
 
         backend = open_backend(arguments[0] if arguments else "device")
-        hello = {"status": "ok", "device": backend.describe(), "versions": versions()}
+        hello = {"status": OK, "device": backend.describe(), "versions": versions()}
     except Exception as error:  # noqa: BLE001 (whatever torch or a driver throws: the supervisor must be told)
-        _say(replies, {"id": 0, "status": "failed", "message": _message(error)})
+        _say(replies, {"id": 0, "status": FAILED, "message": _message(error)})
         return _STICKY
     _say(replies, {"id": 0, "import_s": time.monotonic() - began, **hello})
     return _serve(backend, requests, replies, {**HANDLERS, **(handlers or {})})
@@ -70,34 +72,44 @@ def _listen() -> queue.Queue[dict[str, Any]]:
     return requests
 
 
-def _serve(
-    backend: Backend, requests: queue.Queue[dict[str, Any]], replies: Any, handlers: dict[str, Handler]
-) -> int:
+def _serve(backend: Backend, requests: queue.Queue[dict[str, Any]], replies: Any, handlers: dict[str, Handler]) -> int:
     while True:
         request = requests.get()
         if request["kind"] == "quit":
             return 0
         reply = _answer(backend, handlers[request["kind"]], request)
-        sticky = reply["status"] == "failed" and not _alive(backend)
+        sticky = reply["status"] == FAILED and not _alive(backend)
         _say(replies, {"id": request["id"], **reply, "sticky": sticky})
         if sticky:
             return _STICKY
 
 
 def _answer(backend: Backend, handler: Handler, request: dict[str, Any]) -> dict[str, Any]:
+    """What a handler replies; after an out-of-memory everything is let go, and it is asked once more for half the size."""
+    from gpucost.bench.kernels.handlers import forget, smaller
+
+    reply = _try(backend, handler, request)
+    if reply["status"] != OUT_OF_MEMORY:
+        return reply
+    forget()
+    half = smaller(request)
+    return reply if half is None else _try(backend, handler, half)
+
+
+def _try(backend: Backend, handler: Handler, request: dict[str, Any]) -> dict[str, Any]:
     """What a handler replies; its exceptions become a status."""
     import torch
 
     try:
-        return {"status": "ok", **handler(backend, request)}
+        return {"status": OK, **handler(backend, request)}
     except (torch.OutOfMemoryError, MemoryError) as error:
-        return {"status": "skipped_oom", "message": _message(error)}
+        return {"status": OUT_OF_MEMORY, "message": _message(error)}
     except NotImplementedError as error:
-        return {"status": "skipped_unsupported", "message": _message(error)}
+        return {"status": UNSUPPORTED, "message": _message(error)}
     except Exception as error:  # noqa: BLE001 (torch raises nearly anything, and the supervisor must be told)
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):  # how torch says it of the host
-            return {"status": "skipped_oom", "message": _message(error)}
-        return {"status": "failed", "message": _message(error)}
+            return {"status": OUT_OF_MEMORY, "message": _message(error)}
+        return {"status": FAILED, "message": _message(error)}
 
 
 def _alive(backend: Backend) -> bool:

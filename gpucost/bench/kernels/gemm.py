@@ -74,7 +74,7 @@ class Gemm:
     def set_bytes(dtype: str, shape: Shape) -> int:
         """Memory of one set of operands and its output."""
         size, out = DTYPES[dtype].itemsize, _out_dtype(dtype).itemsize
-        return size * (shape.m * shape.k + shape.n * shape.k) + out * shape.m * shape.n
+        return int(size * (shape.m * shape.k + shape.n * shape.k) + out * shape.m * shape.n)
 
     def _operands(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         shape = self.shape

@@ -8,11 +8,11 @@ import platform
 import resource
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
-from gpucost.bench.kernels.backend import Cpu
+from gpucost.bench.kernels.backend import Cpu, Cuda
 from gpucost.bench.kernels.gemm import DTYPES, Gemm, Shape, precision
 from gpucost.bench.kernels.launch import LaunchTest
 from gpucost.bench.kernels.link import LinkTest, PeerTest
@@ -154,7 +154,7 @@ def _has_tf32(backend: Backend) -> bool:
     """TF32 came with compute capability 8.0; before it, and on a CPU without it, torch silently computes fp32."""
     if backend.kind != "cuda":
         return False
-    return torch.cuda.get_device_capability(backend.device) >= (8, 0)
+    return bool(torch.cuda.get_device_capability(backend.device) >= (8, 0))
 
 
 def memory(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
@@ -175,11 +175,28 @@ def link(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def peer(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """Copies between the first two visible devices."""
-    direction, size = request["direction"], request["size_bytes"]
-    make = lambda: PeerTest(backend, direction, size, seed=request.get("seed", 0))  # noqa: E731
-    reply = _measure(backend, _cache.get(("peer", direction, size), make), request)
-    return {**reply, "peer_access": reply["precision"] == "peer access"}
+    """Copies between two visible devices, timed on the one they start from."""
+    del backend
+    source, target = request["source"], request["target"]
+    direction, size, seed = request["direction"], request["size_bytes"], request.get("seed", 0)
+    start = Cuda(source)
+    make = lambda: PeerTest(start, target, direction, size, seed=seed)  # noqa: E731
+    return _measure(start, _cache.get(("peer", source, target, direction, size), make), request)
+
+
+def devices(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
+    """Every CUDA or ROCm device that torch sees; none where it has neither."""
+    del backend, request
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {"devices": [Cuda(index).describe() for index in range(count)]}
+
+
+def smaller(request: dict[str, Any]) -> dict[str, Any] | None:
+    """The same request at half the size, to be tried after an out-of-memory; None where the size is the point of the test."""
+    if request.get("exact") or request.get("fit") is False:
+        return None
+    sizes = [name for name in ("m", "n", "k", "array_bytes", "size_bytes") if name in request]
+    return {**request, **{name: max(1, request[name] // 2) for name in sizes}} if sizes else None
 
 
 def pin(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +247,7 @@ def _node_cores(node: int) -> list[int]:
         text = Path(f"/sys/devices/system/node/node{int(node)}/cpulist").read_text(encoding="ascii")
     except OSError as error:
         raise NotImplementedError(f"NUMA node {node} is not known") from error
-    found = []
+    found: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
         found.extend(range(int(first), int(last or first) + 1))
@@ -250,10 +267,15 @@ def threads(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     return {"threads": backend.parallel}
 
 
+def forget() -> None:
+    """Let all operands go."""
+    _cache.clear()
+
+
 def release(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     """Let all operands go and wait for the device."""
     del request
-    _cache.clear()
+    forget()
     backend.synchronize()
     return {}
 
@@ -281,7 +303,7 @@ class _Host:
 
     figures: dict[str, float]
 
-    def __enter__(self) -> _Host:
+    def __enter__(self) -> Self:
         self._usage, self._began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
         return self
 
@@ -300,6 +322,7 @@ HANDLERS: dict[str, Callable[[Backend, dict[str, Any]], dict[str, Any]]] = {
     "memory": memory,
     "link": link,
     "peer": peer,
+    "devices": devices,
     "pin": pin,
     "launch": launch,
     "bind": bind,

@@ -65,11 +65,11 @@ class LinkTest:
 
 
 class PeerTest:
-    """Copies from the first visible device to the second (`to`), the other way (`from`), or both ways at once (`both`)."""
+    """Copies from the backend's device to another one (`to`), or both ways at once (`both`)."""
 
-    def __init__(self, backend: Backend, direction: str, size: int, *, seed: int = 0) -> None:
+    def __init__(self, backend: Backend, other: int, direction: str, size: int, *, seed: int = 0) -> None:
         self.backend, self.direction = backend, direction
-        self.here, self.there = torch.device("cuda", 0), torch.device("cuda", 1)
+        self.here, self.there = backend.device, torch.device("cuda", other)
         self.access = bool(torch.cuda.can_device_access_peer(self.here, self.there))
         self._buffers = {}
         for device in (self.here, self.there):
@@ -85,9 +85,8 @@ class PeerTest:
 
     def _routes(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Sources and where they go."""
-        ways = {"to": [(self.here, self.there)], "from": [(self.there, self.here)]}
-        ways["both"] = ways["to"] + ways["from"]
-        return [(self._buffers[source][0], self._buffers[to][1]) for source, to in ways[self.direction]]
+        ways = [(self.here, self.there), (self.there, self.here)]
+        return [(self._buffers[source][0], self._buffers[to][1]) for source, to in ways[: 2 if self._streams else 1]]
 
     def launch(self) -> None:
         """One copy (or one each way)."""
