@@ -80,12 +80,10 @@ def read_leaves(spans: Spans, segments: Segments, process: pd.DataFrame | None) 
         segments: the run's segments.
         process: the table `process`, for who is whose parent; the first sighting counts, since orphans get another.
     """
-    processes: dict[tuple[str, int], int] = {}
-    for opener in spans.process:
-        if opener is not None:
-            processes.setdefault(opener, len(processes))
-    owners = [-1 if opener is None else processes[opener] for opener in spans.process]
-    number = np.array(owners, np.int64)[segments.leaf]
+    openers = [spans.process[span] for span in segments.leaf.tolist()]
+    once = dict.fromkeys(opener for opener in openers if opener is not None)
+    processes = {opener: number for number, opener in enumerate(once)}
+    number = np.array([-1 if opener is None else processes[opener] for opener in openers], np.int64)
     known = number >= 0
     shared = segments.open_paths > 1
     return Leaves(

@@ -18,7 +18,7 @@ from gpucost.analyzers.model import Analysis, Settings
 from gpucost.analyzers.segments import Segments, cut
 from gpucost.analyzers.sharing import share, share_exactly
 from gpucost.analyzers.stages import Spans, read_spans
-from gpucost.analyzers.timeline import nominal_period_ns, partition, period_of, read_ticks
+from gpucost.analyzers.timeline import bridge, nominal_period_ns, partition, period_of, read_ticks
 from gpucost.analyzers.uses import EMPTY, IDLE, classify, durations
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
     ticks = read_ticks(run.gpu, rows)
     period_ns = period_of(ticks, run.period_ns)
+    ticks = bridge(ticks, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = set(texts(run.gpu_process.iloc[process_rows[:1]], "host"))

@@ -18,6 +18,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
+_MOST = float(np.finfo(np.float64).max)
+
 FAR_NS = 1 << 60
 """36 years: what lies further from the run's start is not a time of the run."""
 
@@ -31,7 +33,7 @@ def rows_of(frame: pd.DataFrame, column: str) -> dict[str, IntArray]:
 
 
 def floats(
-    frame: pd.DataFrame, column: str, rows: IntArray | None = None, *, low: float = -np.inf, high: float = np.inf
+    frame: pd.DataFrame, column: str, rows: IntArray | None = None, *, low: float = -_MOST, high: float = _MOST
 ) -> FloatArray:
     """A column as float64, NaN where it is null, missing, not finite or outside [low, high]."""
     if column not in frame.columns:
@@ -40,7 +42,7 @@ def floats(
     if not pd.api.types.is_numeric_dtype(values.dtype):
         values = pd.to_numeric(values, errors="coerce")
     found = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
-    found[~((found >= low) & (found <= high) & np.isfinite(found))] = np.nan
+    found[~((found >= low) & (found <= high))] = np.nan
     return found
 
 
@@ -80,19 +82,18 @@ def table(columns: Mapping[str, Any], index: str | None = None) -> pd.DataFrame:
     """A frame of equally long columns. Text keeps the object type: a name may hold what a typed column cannot.
 
     Args:
-        columns: name to values, in order.
+        columns: name to values, in order; an array keeps its type, anything else is text.
         index: the column that becomes the frame's index.
     """
-    frame = pd.DataFrame({name: _column(values) for name, values in columns.items()})
+    count = len(next(iter(columns.values()))) if columns else 0
+    rows = pd.RangeIndex(count)
+    frame = pd.DataFrame({name: _column(values, rows) for name, values in columns.items()}, index=rows, copy=False)
     return frame if index is None else frame.set_index(index)
 
 
-def _column(values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        return pd.Series(values, dtype=values.dtype)
-    listed = list(values)
-    is_number = bool(listed) and all(isinstance(value, (int, float)) for value in listed)
-    return pd.Series(listed) if is_number else pd.Series(listed, dtype=object)
+def _column(values: Any, rows: pd.RangeIndex) -> pd.Series:
+    dtype = values.dtype if isinstance(values, np.ndarray) else np.dtype(object)
+    return pd.Series(values, index=rows, dtype=dtype, copy=False)
 
 
 def split_exactly(total: int, shares: FloatArray) -> IntArray:

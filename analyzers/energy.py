@@ -105,7 +105,8 @@ def _total(power_w: FloatArray, seconds: FloatArray) -> float:
 def _counter_power(parts: Partition, ticks: Ticks) -> tuple[FloatArray, int]:
     """Mean power of every interval by the counter, and how often the counter was reset.
 
-    The counter is interpolated linearly between its readings; every interval lies between two ticks, so between two readings too.
+    The counter is interpolated linearly between its readings. Every interval lies between two ticks, so it lies between two readings too:
+    the last one before its next tick, and the one after that.
     """
     read = np.flatnonzero(np.isfinite(ticks.energy_j))
     read = read[_renewed(ticks.t_ns[read], ticks.energy_j[read])]
@@ -116,9 +117,11 @@ def _counter_power(parts: Partition, ticks: Ticks) -> tuple[FloatArray, int]:
         power_w = np.diff(energy_j) / (np.diff(t_ns) / _NS_PER_S)
     wrong = (power_w < 0) | (power_w > MAX_POWER_W)
     power_w[wrong] = np.nan
-    pair = np.searchsorted(t_ns, parts.start_ns, side="right") - 1
-    inside = (pair >= 0) & (pair < len(power_w))
-    return np.where(inside, power_w[np.clip(pair, 0, len(power_w) - 1)], np.nan), int(wrong.sum())
+    mark = np.zeros(len(ticks) + 1, np.int64)
+    mark[read + 1] = 1
+    # Before the first reading and after the last one there is no pair; both places of the padding say so.
+    pair = np.cumsum(mark)[parts.next_tick]
+    return np.concatenate(([np.nan], power_w, [np.nan]))[pair], int(wrong.sum())
 
 
 def _renewed(t_ns: IntArray, energy_j: FloatArray) -> BoolArray:
@@ -215,6 +218,5 @@ def _activity(parts: Partition, ticks: Ticks, holding: Holding) -> tuple[FloatAr
     foreign = np.where(holding.foreign, 1.0 - run, 0.0)
     if not len(ticks):
         return np.ones(len(parts)), np.zeros(len(parts)), np.zeros(len(parts))
-    after = np.minimum(np.searchsorted(ticks.t_ns, parts.end_ns), len(ticks) - 1)
-    tick = np.where(parts.tick >= 0, parts.tick, after)
+    tick = np.minimum(parts.next_tick, len(ticks) - 1)
     return run[tick], foreign[tick], holding.foreign_headcount[tick]

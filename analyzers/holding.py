@@ -29,6 +29,9 @@ MOST_RESERVED_BYTES = 2 << 30
 REACH_NS = 3_000_000_000
 """How far outside the first and the last poll their answer still counts, or three polls where those are further apart."""
 
+_STAMP_SLACK_NS = 500_000_000
+"""How far from a tick the rows of its process list may be stamped; lists are asked for once a second at most."""
+
 HELD, FREE, UNSURE = 1, 0, -1
 
 BASES = ("processes", "memory", "none")
@@ -88,40 +91,47 @@ class Holding:
 def read_polls(ticks: Ticks, frame: pd.DataFrame, rows: IntArray) -> Polls:
     """The polls of one GPU's process list.
 
+    A poll is a tick that knows how many processes there are. Where it does not know how many are the run's, because some could not be
+    placed, the rows of the list are counted.
+
     Args:
-        ticks: its readings; a poll is a tick that knows how many processes there are, and how many of the run's.
+        ticks: the GPU's readings.
         frame: the table `gpu_process`.
         rows: the row numbers of this GPU in it.
     """
-    tick = np.flatnonzero(np.isfinite(ticks.processes) & np.isfinite(ticks.run_processes)).astype(np.int64)
+    tick = np.flatnonzero(np.isfinite(ticks.processes)).astype(np.int64)
     t_ns, known = times(frame, "t_ns", rows)
     rows, t_ns = rows[known], t_ns[known]
+    poll, near = _nearest(ticks.t_ns[tick], t_ns)
+    rows, poll = rows[near], poll[near]
     in_run = truths(frame, "in_run", rows)
     sm = np.nan_to_num(floats(frame, "sm_util_pct", rows, low=0, high=100))
-    poll = _nearest(ticks.t_ns[tick], t_ns)
 
     def summed(which: BoolArray, values: FloatArray) -> FloatArray:
         sums = np.zeros(len(tick))
-        if len(tick):
-            np.add.at(sums, poll[which], values[which])
+        np.add.at(sums, poll[which], values[which])
         return sums
 
-    is_run, is_unseen = in_run == 1, np.isnan(in_run)
-    run = np.minimum(ticks.run_processes[tick], ticks.processes[tick])
-    rest = ticks.processes[tick] - run
-    unseen = np.minimum(summed(is_unseen, np.ones(len(rows))), rest)
+    is_run, is_unseen, one = in_run == 1, np.isnan(in_run), np.ones(len(rows))
+    total, run = ticks.processes[tick], ticks.run_processes[tick]
+    run = np.where(np.isfinite(run), run, summed(is_run, one))
+    run = np.minimum(run, total)
+    unseen = np.minimum(summed(is_unseen, one), total - run)
+    told = np.isfinite(ticks.run_processes[tick]) | (total == 0) | (summed(~is_unseen, one) + unseen > 0)
     others_sm = summed(~is_run & ~is_unseen, sm)
-    return Polls(tick, run, rest - unseen, unseen, summed(is_run, sm), others_sm, summed(is_unseen, sm))
+    columns = (tick, run, total - run - unseen, unseen, summed(is_run, sm), others_sm, summed(is_unseen, sm))
+    return Polls(*(column[told] for column in columns))
 
 
-def _nearest(poll_ns: IntArray, t_ns: IntArray) -> IntArray:
-    """Which poll each time belongs to: a collector may stamp the list a little apart from the tick."""
+def _nearest(poll_ns: IntArray, t_ns: IntArray) -> tuple[IntArray, BoolArray]:
+    """Which poll each time belongs to, and whether to one at all: a collector may stamp the list a little apart from the tick."""
     if not len(poll_ns):
-        return np.zeros(len(t_ns), np.int64)
+        return np.zeros(len(t_ns), np.int64), np.zeros(len(t_ns), np.bool_)
     after = np.clip(np.searchsorted(poll_ns, t_ns), 0, len(poll_ns) - 1)
     before = np.maximum(after - 1, 0)
     nearer = np.abs(t_ns - poll_ns[before]) < np.abs(poll_ns[after] - t_ns)
-    return np.where(nearer, before, after).astype(np.int64)
+    poll = np.where(nearer, before, after).astype(np.int64)
+    return poll, np.abs(poll_ns[poll] - t_ns) <= _STAMP_SLACK_NS
 
 
 def judge(ticks: Ticks, polls: Polls, reserved_bytes: float | None, *, pids_visible: bool) -> Holding:
@@ -195,7 +205,7 @@ def _between(ticks: Ticks, poll_tick: IntArray, says: npt.NDArray[np.int8], acti
     state = np.full(len(ticks), UNSURE, np.int8)
     if not len(poll_tick):
         return state
-    after = np.searchsorted(poll_tick, np.arange(len(ticks)))
+    after = _polls_before(poll_tick, len(ticks))
     before = after - 1
     inside = (before >= 0) & (after < len(poll_tick))
     earlier, later = says[np.maximum(before, 0)], says[np.minimum(after, len(says) - 1)]
@@ -211,6 +221,11 @@ def _between(ticks: Ticks, poll_tick: IntArray, says: npt.NDArray[np.int8], acti
     )
     state[outside] = np.where(before < 0, says[0], says[-1])[outside]
     return state
+
+
+def _polls_before(poll_tick: IntArray, count: int) -> IntArray:
+    """How many polls lie before each tick, which is also the number of the first poll at or after it."""
+    return np.repeat(np.arange(len(poll_tick) + 1), np.diff(poll_tick + 1, prepend=0, append=count))
 
 
 def _changing(
@@ -250,9 +265,9 @@ def _shares(t_ns: IntArray, polls: Polls) -> tuple[FloatArray, BoolArray, FloatA
     Utilization by process looks back to the poll before, so the poll after a tick knows its shares.
     """
     count = len(t_ns)
-    if not len(polls.tick):
+    if not polls.others.any():
         return np.ones(count), np.zeros(count, np.bool_), np.zeros(count)
-    after = np.searchsorted(polls.tick, np.arange(count))
+    after = _polls_before(polls.tick, count)
     last = len(polls.tick) - 1
     earlier, later = np.maximum(after - 1, 0), np.minimum(after, last)
     poll = np.where((polls.run[later] == 0) & (polls.run[earlier] > 0), earlier, later)

@@ -32,6 +32,7 @@ UNNAMED = "(unnamed)"
 _DEFAULT_POLL_NS = 1_000_000_000
 _DEAD = ("Z", "X")
 _LONE_ARROW = re.compile(r"(?<![^ ])(\\*>)(?![^ ])")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LIKE_NO_STAGE = re.compile(rf"\\*{re.escape(NO_STAGE)}")
 
 
@@ -41,7 +42,7 @@ class Path:
 
     Attributes:
         text: the names from the top, joined with `PATH_SEPARATOR`, each written so that it cannot be taken for several.
-        name: the last name, as the program gave it.
+        name: the last name, as the program gave it (but for half a surrogate pair, which nothing can print).
         parent: position of the parent's path, -1 at the top.
         depth: 0 at the top.
     """
@@ -91,6 +92,11 @@ def written(name: str) -> str:
     return _LONE_ARROW.sub(r"\\\1", name)
 
 
+def _name(given: str | None) -> str:
+    """A name that can be printed and stored: half a surrogate pair cannot."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", given) if given else UNNAMED
+
+
 def read_spans(recording: Recording) -> Spans:
     """The spans of a run.
 
@@ -117,7 +123,7 @@ def read_spans(recording: Recording) -> Spans:
     oddities["left open"] = len(open_rows)
     ids, parent_ids, names = (texts(frame, column) for column in ("stage_id", "parent_id", "name"))
     links = _links([ids[row] for row in rows], [parent_ids[row] for row in rows], oddities)
-    parent, path, paths = _places(links, [names[row] or UNNAMED for row in rows], oddities)
+    parent, path, paths = _places(links, [_name(names[row]) for row in rows], oddities)
     return Spans(
         start_ns=np.clip(start[rows], 0, end_ns),
         end_ns=np.clip(np.maximum(end, start)[rows], 0, end_ns),

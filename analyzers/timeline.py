@@ -6,7 +6,7 @@ sampling period before t_i, and the rest stays without a reading. Nothing is eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,8 @@ a tick by as much: at 10 Hz a tick up to 0.25 s late still says what the GPU did
 MAX_POWER_W = 20_000.0
 """No GPU draws more; a reading above it is not one."""
 
+_MEMORY_REACH_NS = 10_000_000_000
+_POWER_REACH_NS = 1_000_000_000
 _SLOWEST_HZ, _FASTEST_HZ = 1e-6, 1e6
 _MAX_ENERGY_J = 1e15
 _MAX_BYTES = 2.0**60
@@ -69,12 +71,14 @@ class Partition:
         start_ns: int64, ascending from 0.
         end_ns: int64; each interval ends where the next one starts, the last at the window's end.
         tick: the reading that speaks for the interval, -1 where none does.
+        next_tick: the same, but the first one after the interval where none does, and the number of ticks where none comes.
         follows: the interval begins at the tick before its own, so that both ends of it were read.
     """
 
     start_ns: IntArray
     end_ns: IntArray
     tick: IntArray
+    next_tick: IntArray
     follows: np.typing.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -147,6 +151,45 @@ def widest_spacing_ns(period_ns: int) -> int:
     return max(int(GAP_PERIODS * period_ns), period_ns + GAP_SLACK_NS)
 
 
+def bridge(ticks: Ticks, period_ns: int) -> Ticks:
+    """Fill in what a tick did not ask for, because the recorder spares the driver slow calls, or got no answer to.
+
+    A utilization looks back as far as to the one before, so it also speaks for the ticks between that have none, if the two are not
+    further apart than two ticks may be. Power in between is interpolated, over a second at most, which is what the driver averages
+    over. Memory stays what it was, over ten seconds at most, which is as rarely as a recorder asks.
+    """
+    widest = widest_spacing_ns(period_ns)
+    t_ns = ticks.t_ns
+    return replace(
+        ticks,
+        util=_filled(t_ns, ticks.util, widest, "later"),
+        memory_bytes=_filled(t_ns, ticks.memory_bytes, max(widest, _MEMORY_REACH_NS), "earlier"),
+        power_w=_filled(t_ns, ticks.power_w, max(widest, _POWER_REACH_NS), "between"),
+        power_average_w=_filled(t_ns, ticks.power_average_w, max(widest, _POWER_REACH_NS), "between"),
+    )
+
+
+def _filled(t_ns: IntArray, values: FloatArray, most_ns: int, how: str) -> FloatArray:
+    """Give unknown values the `later` or `earlier` known one, or what lies `between`, where those two are near enough."""
+    known = np.flatnonzero(np.isfinite(values))
+    missing = np.flatnonzero(np.isnan(values))
+    if not len(known) or not len(missing):
+        return values
+    after = np.searchsorted(known, missing)
+    inside = (after > 0) & (after < len(known))
+    missing, after = missing[inside], after[inside]
+    early, late = known[after - 1], known[after]
+    near = t_ns[late] - t_ns[early] <= most_ns
+    missing, early, late = missing[near], early[near], late[near]
+    filled = values.copy()
+    if how == "between":
+        share = (t_ns[missing] - t_ns[early]) / (t_ns[late] - t_ns[early])
+        filled[missing] = values[early] + share * (values[late] - values[early])
+    else:
+        filled[missing] = values[late if how == "later" else early]
+    return filled
+
+
 def partition(t_ns: IntArray, period_ns: int, end_ns: int) -> Partition:
     """Cut the window [0, end_ns) into intervals with a reading and intervals without.
 
@@ -155,22 +198,23 @@ def partition(t_ns: IntArray, period_ns: int, end_ns: int) -> Partition:
         period_ns: the sampling period.
         end_ns: the window's length.
     """
-    count = len(t_ns)
     spacing = np.diff(t_ns, prepend=t_ns[:1] - period_ns)
     near = spacing <= widest_spacing_ns(period_ns)
     start = np.clip(t_ns - np.where(near, spacing, period_ns), 0, end_ns)
     end = np.clip(t_ns, 0, end_ns)
-    # Of two neighbours, the earlier one's end and the later one's start bound a hole, which is empty where they touch.
-    edges = np.empty(2 * count + 2, np.int64)
-    edges[0], edges[-1] = 0, end_ns
-    edges[1:-1:2], edges[2:-1:2] = start, end
-    tick = np.full(2 * count + 1, -1, np.int64)
-    tick[1::2] = np.arange(count)
-    follows = np.zeros(2 * count + 1, np.bool_)
-    follows[1::2] = near
-    follows[1:2] = False
-    some = edges[1:] > edges[:-1]
-    return Partition(edges[:-1][some], edges[1:][some], tick[some], follows[some])
+    tick = np.flatnonzero(end > start)
+    start, end = start[tick], end[tick]
+    near[:1] = False
+    before = np.append(0, end)
+    holes = np.flatnonzero(np.append(start, end_ns) > before)
+    after_last = np.searchsorted(t_ns, before[-1], side="right")
+    return Partition(
+        start_ns=np.insert(start, holes, before[holes]),
+        end_ns=np.insert(end, holes, np.append(start, end_ns)[holes]),
+        tick=np.insert(tick, holes, -1),
+        next_tick=np.insert(tick, holes, np.append(tick, after_last)[holes]),
+        follows=np.insert(near[tick], holes, False),
+    )
 
 
 def pieces(parts: Partition, boundaries: IntArray) -> tuple[IntArray, IntArray]:

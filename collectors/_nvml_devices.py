@@ -28,6 +28,7 @@ _FASTEST_LINK_BYTES_PER_S = 16 * LANE_BYTES_PER_S[6]  # what an unknown link is 
 _MIB = 1 << 20
 _GIB = 1 << 30
 _MEMORY_SLICES = 8
+_WHOLE_PROFILES = (3, 4, 5, 6)  # NVML's profiles of 4, 7, 8 and 6 slices: one of them is the whole GPU
 _UNKNOWN_U32 = 0xFFFFFFFF
 
 
@@ -127,22 +128,30 @@ def _link_bytes_per_s(nvml: Nvml, handle: Any) -> float:
 
 def _mig_devices(nvml: Nvml, gpu: Device, report: Report) -> list[Device]:
     slots = nvml.attempt("nvmlDeviceGetMaxMigDeviceCount", gpu.handle) or 0
+    memory = gpu.facts["memory_total_bytes"] or _largest_instance(nvml, gpu.handle)
     found = []
     for slot in range(slots):
         handle = nvml.attempt("nvmlDeviceGetMigDeviceHandleByIndex", gpu.handle, slot)
         uuid = nvml.attempt("nvmlDeviceGetUUID", handle) if handle else None
         if uuid:
-            found.append(_open_mig(nvml, gpu, handle, uuid, slots))
+            found.append(_open_mig(nvml, gpu, handle, uuid, (slots, memory)))
     if not found:
         report("gpu_unreadable", f"{gpu.title} is in MIG mode and has no MIG devices", subject=gpu.uuid)
     return found
 
 
-def _open_mig(nvml: Nvml, gpu: Device, handle: Any, uuid: str, slots: int) -> Device:
+def _largest_instance(nvml: Nvml, handle: Any) -> int | None:
+    """Memory of a GPU instance that takes the whole GPU: the unprivileged are not told the GPU's own when it is in MIG mode."""
+    profiles = [nvml.attempt("nvmlDeviceGetGpuInstanceProfileInfo", handle, profile, 1) for profile in _WHOLE_PROFILES]
+    return max((int(profile.memorySizeMB) * _MIB for profile in profiles if profile is not None), default=None)
+
+
+def _open_mig(nvml: Nvml, gpu: Device, handle: Any, uuid: str, whole: tuple[int, int | None]) -> Device:
+    """Open one MIG device of a GPU that can be cut into so many slices and has so much memory."""
     attributes = nvml.attempt("nvmlDeviceGetAttributes", handle)
     name = nvml.attempt("nvmlDeviceGetName", handle) or ""
     total, reserved = _memory(nvml, handle)
-    parent_total = gpu.facts["memory_total_bytes"]
+    slots, parent_total = whole
     identity = Identity(
         uuid,
         gpu.identity.index,

@@ -110,8 +110,8 @@ class Context:
 class Collector(Protocol):
     """A source of rows.
 
-    The recorder calls, always from the same thread: `start` once (it may take long, or raise), then `sample` for each tier at its
-    deadlines, a last `sample` of every tier when the command has ended, then `stop`. An exception in `sample` is recorded, and the
+    The recorder calls, always from the same thread: `start` once (it may take long, or raise), then `sample` for each tier at
+    once and at its deadlines, a last `sample` of every tier when the command has ended, then `stop`. An exception in `sample` is recorded, and the
     collector is tried again after a back-off; an exception in `start` is retried in the same way.
     """
 

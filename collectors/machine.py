@@ -30,23 +30,26 @@ class MachineCollector:
         self._sys_root = sys_root
         self._context: Context | None = None
         self._psutil: ModuleType | None = None
+        self._has_base = False
 
     def start(self, context: Context) -> Sequence[Tier]:
-        """Describe the host, and take the counters' first values; CPU shares have none before the next tick."""
+        """Describe the host."""
         import psutil
 
         self._context = context
         self._psutil = psutil
         context.describe("host", self._facts(psutil))
-        _attempt(psutil.cpu_percent, percpu=True)  # the share since the last call: this one only sets the base
-        self._emit(context, psutil, [])
+        self._has_base = False
         return [Tier("host", round(1e9 / min(_HZ, context.hz)))]
 
     def sample(self, tier: str) -> None:  # noqa: ARG002 (there is one)
-        """Read the host once."""
+        """Read the host once. CPU shares are those since the last sample, so the first one has none."""
         context, psutil = self._context, self._psutil
-        if context is not None and psutil is not None:
-            self._emit(context, psutil, _attempt(psutil.cpu_percent, percpu=True) or [])
+        if context is None or psutil is None:
+            return
+        cores = _attempt(psutil.cpu_percent, percpu=True) or []
+        self._emit(context, psutil, cores if self._has_base else [])
+        self._has_base = True
 
     def stop(self) -> None:
         """Nothing is open between ticks."""
@@ -55,7 +58,7 @@ class MachineCollector:
     def _emit(self, context: Context, psutil: ModuleType, cores: list[float]) -> None:
         time_ns, mono_ns = context.clock.time_ns(), context.clock.mono_ns()
         memory = _attempt(psutil.virtual_memory)
-        load = _attempt(os.getloadavg)
+        load = _attempt(psutil.getloadavg)
         swap_in, swap_out = swap_traffic(self._proc)
         disk_read, disk_write = disk_traffic(self._proc, self._sys_root)
         net_rx, net_tx = network_traffic(_attempt(psutil.net_io_counters, pernic=True) or {}, self._sys_root)

@@ -24,7 +24,7 @@ class ProcessCollector:
         self._tree: _proc.Tree | None = None
 
     def start(self, context: Context) -> Sequence[Tier]:
-        """Find the tree's root, and read the tree a first time: a short command may have no second.
+        """Find the tree's root.
 
         Raises:
             SourceUnavailable: there is no /proc that shows this process.
@@ -33,7 +33,6 @@ class ProcessCollector:
             raise SourceUnavailable(f"the command's processes are not recorded: {problem}", permanent=True)
         self._context = context
         self._tree = _proc.Tree(context.root_pid, own_pids=_proc.own_pids(context.status), proc=self._proc)
-        self.sample("tree")
         return [Tier("tree", round(1e9 / min(_HZ, context.hz)))]
 
     def sample(self, tier: str) -> None:  # noqa: ARG002 (there is one)

@@ -20,6 +20,7 @@ from gpucost.schema import GpuProcessRow, GpuRow
 if TYPE_CHECKING:
     from gpucost.specs import Spec
 
+_PREFIX = "sim:"
 MAX_GPUS = 64
 
 START_UP_CPU_S = 0.05
@@ -195,19 +196,21 @@ class Simulation:
         return next((index for index in seen if index not in taken), max(seen, key=lambda index: room[index]))
 
 
-def parse(text: str) -> "tuple[Spec, int]":
-    """Read the text after `sim:` (`MODEL` or `MODEL:N`): what the devices are, and how many.
+def parse(gpus: str) -> "tuple[Spec, int]":
+    """Read a `--gpus` value of simulated devices, `sim:MODEL` or `sim:MODEL:N`: what the devices are, and how many.
 
     Raises:
         UsageError: there is no such model, or N is not a number from 1 to 64.
     """
     from gpucost.specs import find
 
+    text = gpus.strip()
+    text = text[len(_PREFIX) :] if text.lower().startswith(_PREFIX) else text
     model, colon, number = text.partition(":")
-    count = int(number) if number.isascii() and number.isdecimal() and len(number) <= 3 else 0  # noqa: PLR2004
+    count = int(number) if number.isascii() and number.isdecimal() and len(number) <= len(str(MAX_GPUS)) else 0
     if colon and not 1 <= count <= MAX_GPUS:
         raise UsageError(
-            f"--gpus sim:{text}: `{number}` is no number from 1 to {MAX_GPUS}", hint="sim:MODEL:N, as in sim:h100:2"
+            f"--gpus {gpus}: `{number}` is no number from 1 to {MAX_GPUS}", hint="sim:MODEL:N, as in sim:h100:2"
         )
     return find(model), count if colon else 1
 
@@ -239,7 +242,7 @@ class SimCollector:
         if problem := self._proc.why_not():
             raise SourceUnavailable(f"no GPUs are simulated: {problem}", permanent=True)
         try:
-            spec, count = parse(selection.parse_gpus(context.gpus).simulated or "")
+            spec, count = parse(context.gpus)
         except UsageError as error:
             raise SourceUnavailable(str(error), permanent=True, hint=error.hint) from error
         uuids = [_uuid(spec.name, index) for index in range(count)]

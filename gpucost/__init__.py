@@ -39,10 +39,9 @@ def load(run: str | os.PathLike[str] = "latest", *, runs: str | os.PathLike[str]
     import os
 
     from gpucost import config, rundir
-    from gpucost.recorder.options import DEFAULT_RUNS
     from gpucost.store import reader
 
-    folder = runs or os.environ.get("GPUCOST_RUNS") or config.load().runs or DEFAULT_RUNS
+    folder = runs or os.environ.get("GPUCOST_RUNS") or config.load().runs or rundir.DEFAULT_RUNS
     return reader.load(rundir.find(os.fspath(folder), os.fspath(run)))
 
 

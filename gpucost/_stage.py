@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _LINE_LIMIT = 4000  # a mark is one write of under 4 KiB
 _ID_LIMIT = 128
 _NAME_LIMIT = 200
+_NAMELESS = "(unnamed)"
 _KEY_LIMIT = 64
 _TEXT_LIMIT = 256
 _ATTRIBUTES_LIMIT = 32
@@ -153,7 +154,9 @@ class _Process:
         self.lock = RLock()  # a signal handler may open a stage while its thread is in here
 
     def parent_of_thread(self) -> str | None:
-        """Under what a span nests that has none around it in its own context."""
+        """Under what a span nests that has none around it in its own context: in another thread, under the main thread's."""
+        if get_ident() == self.main_thread:
+            return self.inherited
         return next(reversed(self.open_in_main), self.inherited)
 
     def opened(self, span_id: str) -> None:
@@ -267,7 +270,7 @@ def _open(process: _Process, owner: stage | None, name: str, attributes: Mapping
     parent = process.parent_of_thread() if above is None else above.id
     span = _Span(f"{process.prefix}-{next(process.numbers):x}", above, owner, process.pid)
     head = (
-        f'{{"event":"start","id":"{span.id}","name":{_text(name, _NAME_LIMIT)},'
+        f'{{"event":"start","id":"{span.id}","name":{_text(name if name.strip() else _NAMELESS, _NAME_LIMIT)},'
         f'"parent":{_text(parent, _ID_LIMIT) if parent else "null"},"pid":{process.pid},{_now()},"source":"python"'
     )
     process.file.append(_line(head, attributes))

@@ -13,7 +13,7 @@ ignored. A change that an older reader would misread raises `SCHEMA_VERSION`.
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-SCHEMA_VERSION = 1
+from gpucost._version import SCHEMA_VERSION as SCHEMA_VERSION  # noqa: PLC0414 (handed on: it is the schema's, kept where it costs no import)
 
 
 class GpuRow(NamedTuple):

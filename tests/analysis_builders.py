@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from gpucost.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from gpucost.analyzers import Analysis
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -34,6 +37,15 @@ def frame_of(table: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         full = kind == "int64" and name in {"t_ns", "start_t_ns"} and None not in values
         columns[name] = pd.Series(values, dtype="int64" if full else _TYPES.get(kind, kind))
     return pd.DataFrame(columns)
+
+
+@functools.cache
+def _empty_once(table: str) -> pd.DataFrame:
+    return frame_of(table, ())
+
+
+def _empty(table: str) -> pd.DataFrame:
+    return _empty_once(table).copy()
 
 
 def gpu_rows(
@@ -107,5 +119,21 @@ def recording(
         recorder={} if hz is None else {"hz": hz},
     )
     given = {"gpu": gpu, **tables}
-    frames = {name: frame_of(name, given.get(name, ())) for name in TABLES}
+    frames = {name: frame_of(name, given[name]) if given.get(name) else _empty(name) for name in TABLES}
     return Recording(manifest, frames, round(end_s * S), end_basis, live)
+
+
+def uses_ns(analysis: Analysis, uuid: str = GPU) -> dict[str, int]:
+    """Nanoseconds of each use of one GPU that has any."""
+    own = analysis.ledger[analysis.ledger["gpu_uuid"] == uuid]
+    return {str(use): int(ns) for use, ns in own.groupby("use")["duration_ns"].sum().items()}
+
+
+def stages_ns(analysis: Analysis) -> dict[str, int]:
+    """Nanoseconds under each stage path that has any, over all GPUs."""
+    return {str(path): int(ns) for path, ns in analysis.ledger.groupby("stage_path")["duration_ns"].sum().items()}
+
+
+def tenths(start_s: float, end_s: float) -> list[float]:
+    """Times of a 10 Hz series whose readings speak for (start, end]."""
+    return [i / 10 for i in range(round(start_s * 10) + 1, round(end_s * 10) + 1)]

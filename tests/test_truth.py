@@ -7,10 +7,10 @@ import time
 from fractions import Fraction
 
 import pytest
-from driver.scenario import GIB, Gpu, Process, Scenario
-from gpucost.store.reader import load
 
+from driver.scenario import GIB, Gpu, Process, Scenario
 from gpucost.analyzers import analyze
+from gpucost.store.reader import load
 
 NS = 1_000_000_000
 GPUCOST = [sys.executable, "-m", "gpucost"]

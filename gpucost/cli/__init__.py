@@ -1,6 +1,12 @@
 """The program's entry: the commands that must start fast take a short way, all others load the command-line library."""
 
+from __future__ import annotations
+
 import sys
+
+TYPE_CHECKING = False  # typing's import would cost start-up time
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +49,7 @@ def _short_way(arguments: list[str]) -> int | None:
     return None
 
 
-def _one_line(work):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 (typing's import would cost start-up time)
+def _one_line(work: Callable[[], int]) -> int:
     from gpucost.errors import GpucostError
 
     try:

@@ -74,7 +74,7 @@ def become_subreaper() -> bool:
     import ctypes
 
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
@@ -130,7 +130,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.forwarded = forwarded_signals()
-        self._waited = self.forwarded | {int(signal.SIGCHLD)}
+        self._waited = self.forwarded | {int(signal.SIGCHLD), int(signal.SIGALRM)}
         self.original_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         self._ended_others: dict[int, int] = {}
         self._own: set[int] = set()
@@ -166,13 +166,15 @@ class Supervisor:
         Returns:
             The number of a signal that was passed on (or would have been, had the command not ended), or None.
         """
-        info = signal.sigtimedwait(self._waited, max(seconds, 0.0))
-        if info is None:
-            return None
+        # Not sigtimedwait: when a stop and a continuation interrupt it, CPython hands back whatever was on the stack.
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+        info = signal.sigwaitinfo(self._waited)
         if info.si_signo == signal.SIGCHLD:
             self.reap()
             return None
-        return self._serve(info)
+        if info.si_signo == signal.SIGALRM and info.si_code == _SI_KERNEL:
+            return None  # our own timer
+        return self._serve(info) if info.si_signo in self.forwarded else None
 
     def _serve(self, info: signal.struct_siginfo) -> int | None:
         number = info.si_signo

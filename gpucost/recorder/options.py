@@ -1,5 +1,7 @@
 """What `gpucost record` can be told, checked before the command is started."""
 
+import os
+
 from gpucost.errors import UsageError
 
 DEFAULT_HZ = 10.0
@@ -93,14 +95,19 @@ def check(options: RecordOptions) -> None:
     parse_labels(options.labels)
     if options.bill not in BILLS:
         raise UsageError(f"--bill is {options.bill!r}, but takes visible or node")
-    if options.price is not None:
+    price = options.price if options.price is not None else os.environ.get("GPUCOST_PRICE")
+    if price:
         from gpucost.prices import parse_price
 
-        parse_price(options.price)
+        parse_price(price)
     if options.gpus:
         from gpucost.collectors.selection import parse_gpus
 
-        parse_gpus(options.gpus)
+        simulated = parse_gpus(options.gpus).simulated
+        if simulated is not None:
+            from gpucost.collectors.sim import parse as parse_simulated
+
+            parse_simulated(simulated)
 
 
 def parse_hz(text: str | float) -> float:
@@ -114,9 +121,7 @@ def parse_hz(text: str | float) -> float:
     except ValueError:
         value = 0.0
     if not MIN_HZ <= value <= MAX_HZ:
-        raise UsageError(
-            f"the sampling rate is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)"
-        )
+        raise UsageError(f"hz is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)")
     return value
 
 

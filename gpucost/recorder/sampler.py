@@ -21,33 +21,37 @@ Report = Callable[..., None]
 
 
 class TierState:
-    """The deadlines of one tier, and what became of them."""
+    """The deadlines of one tier, and what became of them.
 
-    __slots__ = ("k", "last_missed", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "ticks", "tier")
+    The first sample is due at once, since what lies before it stays unknown; all others are due on the common grid.
+    """
+
+    __slots__ = ("_first_ns", "k", "late", "missed", "origin_ns", "period_ns", "slow", "stretch", "ticks", "tier")
 
     def __init__(self, tier: Tier, origin_ns: int, now_ns: int) -> None:
         self.tier = tier
         self.period_ns = tier.period_ns
         self.origin_ns = origin_ns
         self.stretch = 1
-        self.slow = 0
-        self.ticks = self.late = self.missed = self.last_missed = 0
-        self.k = max(0, -((origin_ns - now_ns) // self.period_ns))
+        self.slow = self.ticks = self.late = self.missed = 0
+        self._first_ns: int | None = now_ns
+        self.k = max(0, (now_ns - origin_ns) // self.period_ns + 1)
 
     @property
     def deadline_ns(self) -> int:
         """When the next sample is due."""
-        return self.origin_ns + self.k * self.period_ns
+        return self.origin_ns + self.k * self.period_ns if self._first_ns is None else self._first_ns
 
     def begin(self, now_ns: int) -> None:
         """A sample starts now: count how late it is, and set the deadline after it."""
         lateness = now_ns - self.deadline_ns
-        self.last_missed = max(lateness // self.period_ns, 0)
-        self.missed += self.last_missed
+        missed = max(lateness // self.period_ns, 0)
+        self.missed += missed
         if 2 * lateness > self.period_ns:
             self.late += 1
         self.ticks += 1
-        self.k += self.last_missed + self.stretch
+        self.k += missed + (self.stretch if self._first_ns is None else 0)
+        self._first_ns = None
 
     def skip_until(self, now_ns: int) -> None:
         """Nothing was sampled until now: what was due is missed."""

@@ -6,16 +6,15 @@ and from then on nothing that breaks in gpucost may reach the command.
 
 import json
 import os
-import socket
 import sys
 import time
 
 from gpucost import rundir
+from gpucost._version import SCHEMA_VERSION
 from gpucost.errors import GpucostError, UsageError
 from gpucost.recorder import launch
 from gpucost.recorder.options import RecordOptions, check, parse_hz, parse_labels
 from gpucost.recorder.redact import redact
-from gpucost.schema import SCHEMA_VERSION
 
 
 def record(options: RecordOptions) -> int:
@@ -26,7 +25,7 @@ def record(options: RecordOptions) -> int:
     """
     check(options)
     _apply_configuration(options)
-    host = rundir.safe_host(socket.gethostname())
+    host = rundir.safe_host(os.uname().nodename)
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
     runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
@@ -58,15 +57,17 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
 
         machinery = Machinery(options, supervisor, run_dir, host, manifest, environ)
         machinery.start()
+        machinery.serve()
     except Exception as error:  # noqa: BLE001 (whatever breaks here, the command runs on)
-        _say(options, f"gpucost: recording failed to start, the command runs on: {type(error).__name__}: {error}")
+        _say(options, f"gpucost: recording failed, the command runs on: {type(error).__name__}: {error}")
         return _only_wait(supervisor)
-    machinery.serve()
     code = 1 if command.exit_code is None else command.exit_code
     try:
         machinery.finish()
     except Exception as error:  # noqa: BLE001 (the exit code is the command's, whatever happens to the recording)
-        _say(options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}")
+        _say(
+            options, f"gpucost: the run was not closed ({type(error).__name__}: {error}); see: gpucost report {run_dir}"
+        )
     if machinery.hung:
         os._exit(code)  # the interpreter would wait for a thread that never comes back
     return code

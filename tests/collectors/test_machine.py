@@ -91,7 +91,9 @@ def test_swap_in_use_is_what_is_not_free(proc):
 def test_what_this_machine_does_not_tell_is_null_and_the_row_comes_all_the_same(proc, tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "net_io_counters", lambda **_: (_ for _ in ()).throw(FileNotFoundError()))
     lent = Lent()
-    MachineCollector(proc, str(tmp_path / "sys")).start(lent.context)
+    collector = MachineCollector(proc, str(tmp_path / "sys"))
+    (tier,) = collector.start(lent.context)
+    collector.sample(tier.name)
     (row,) = lent.take("machine")
     unknown = ("swap_used_bytes", "swap_in_bytes", "disk_read_bytes", "net_rx_bytes", "psi_io_full_s")
     assert [getattr(row, name) for name in unknown] == [None] * len(unknown)
@@ -102,6 +104,7 @@ def test_the_first_row_has_counters_and_no_cpu_share_and_later_ones_have_both():
     lent = Lent(clock=SystemClock())
     collector = MachineCollector()
     (tier,) = collector.start(lent.context)
+    collector.sample(tier.name)
     (first,) = lent.take("machine")
     assert first.cpu_util_pct is None
     assert first.cpu_max_core_util_pct is None

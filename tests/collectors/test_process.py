@@ -22,6 +22,14 @@ from gpucost.collectors.process import ProcessCollector
 ROOT = 1000
 
 
+def poll(lent, proc=None):
+    """Start a collector, and read the tree once."""
+    collector = ProcessCollector(proc)
+    (tier,) = collector.start(lent.context)
+    collector.sample(tier.name)
+    collector.stop()
+
+
 def tree_of(proc, own=()):
     return _proc.Tree(ROOT, own_pids=lambda: own, proc=proc)
 
@@ -91,7 +99,7 @@ def test_a_sleeping_process_is_described_as_the_operating_system_sees_it():
         other = psutil.Process(process.pid)
         while other.status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
-        ProcessCollector().start(lent.context)
+        poll(lent)
         (row,) = [row for row in lent.take("process") if row.pid == process.pid]
         with other.oneshot():
             assert (row.ppid, row.name, row.threads, row.state) == (os.getpid(), other.name(), 4, "T")
@@ -106,7 +114,7 @@ def test_cpu_time_is_that_of_all_threads_and_only_grows():
     both = "threads = [threading.Thread(target=burn) for _ in 'ab']\nfor t in threads: t.start()\nfor t in threads: t.join()\n"
     with child(f"{burn}{both}print('ready', flush=True); input()") as process:
         lent = Lent(clock=SystemClock())
-        ProcessCollector().start(lent.context)
+        poll(lent)
         (row,) = [row for row in lent.take("process") if row.pid == process.pid]
     assert row.cpu_s >= 0.19
 
@@ -114,7 +122,7 @@ def test_cpu_time_is_that_of_all_threads_and_only_grows():
 def test_what_may_not_be_read_is_null_and_not_zero(proc):
     proc.process(1001, ROOT, cpu_ticks=250)
     lent = Lent(root_pid=ROOT)
-    ProcessCollector(proc).start(lent.context)
+    poll(lent, proc)
     (row,) = lent.take("process")
     assert row.cpu_s == 250 / _proc.ticks_per_second()
     assert row.read_bytes is None
@@ -126,7 +134,7 @@ def test_a_zombie_is_there_and_has_no_memory():
     process = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     lent = Lent(clock=SystemClock())
-    ProcessCollector().start(lent.context)
+    poll(lent)
     (row,) = [row for row in lent.take("process") if row.pid == process.pid]
     process.wait()
     assert row.state == "Z"
@@ -259,14 +267,14 @@ def test_the_tree_is_what_following_parents_says(parents, root):
 # --- the collector -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_real_tree_of_shells_is_recorded_whole_and_at_once():
+def test_a_real_tree_of_shells_is_recorded_whole():
     process = subprocess.Popen(["sh", "-c", "sh -c 'sleep 60; :' & wait"], start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         names = []
         while "sleep" not in names and time.monotonic() < deadline:
             lent = Lent(clock=SystemClock())
-            ProcessCollector().start(lent.context)
+            poll(lent)
             rows = {row.pid: row for row in lent.take("process")}
             below = [row for row in rows.values() if row.pid == process.pid or row.ppid in rows]
             names = sorted(row.name for row in below)

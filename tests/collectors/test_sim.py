@@ -197,7 +197,7 @@ def test_a_model_whose_power_is_not_known_has_none():
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("h100", 1), ("H100:2", 2), ("a100:64", 64), ("NVIDIA H100 80GB HBM3:3", 3)]
+    ("text", "count"), [("sim:h100", 1), (" SIM:H100:2", 2), ("sim:a100:64", 64), ("sim:NVIDIA H100 80GB HBM3:3", 3)]
 )
 def test_the_option_names_a_model_and_a_number(text, count):
     spec, found = sim.parse(text)
@@ -206,11 +206,11 @@ def test_the_option_names_a_model_and_a_number(text, count):
 
 
 @pytest.mark.parametrize(
-    "text", ["h100:0", "h100:65", "h100:", "h100:two", "h100:-1", "h100:2:2", "h100:٢", "nosuch", "", ":2"]
+    "text", ["h100:0", "h100:65", "h100:007", "h100:", "h100:two", "h100:-1", "h100:2:2", "h100:٢", "nosuch", "", ":2"]
 )
 def test_anything_else_is_refused_with_what_to_do(text):
     with pytest.raises(UsageError) as caught:
-        sim.parse(text)
+        sim.parse(f"sim:{text}")
     assert caught.value.hint
 
 

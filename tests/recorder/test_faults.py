@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from driver.scenario import Scenario, init_fails, init_hangs, slow
 from gpucost.store.reader import load
 
@@ -35,30 +36,32 @@ def rows_written(runs) -> int:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 KiB."""
+    """A file system of 2 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
     if done.returncode != 0:
         pytest.skip("mounting a file system needs root")
     yield folder
     subprocess.run(["umount", "-l", folder], check=False)
 
 
+def fill(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(handle, b"x" * 4096):
+            pass
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
 def test_a_disk_that_fills_up_stops_neither_the_command_nor_the_reading_of_what_fit(small_disk):
     runs = small_disk / "runs"
     with started(runs, "sh", "-c", "sleep 5; echo finished") as process:
         wait_until(lambda: rows_written(runs) > 10)
-        filler = small_disk / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
-            except OSError:
-                pass
+        fill(small_disk / "filler")
         out, err = process.communicate(timeout=90)
     assert process.returncode == 0
     assert out == "finished\n"
@@ -72,13 +75,7 @@ def test_a_disk_that_has_room_again_gets_the_rows_that_waited(small_disk):
     filler = small_disk / "filler"
     with started(runs, "sh", "-c", f"sleep 2.5; rm {filler}; sleep 1.5; echo finished") as process:
         wait_until(lambda: rows_written(runs) > 5)
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
-            except OSError:
-                pass
+        fill(filler)
         out, _ = process.communicate(timeout=90)
     assert (process.returncode, out) == (0, "finished\n")
     (run,) = [path for path in runs.iterdir() if path.is_dir()]

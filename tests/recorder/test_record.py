@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from gpucost.store.reader import load
 
 from gpucost import rundir
+from gpucost.store.reader import load
 
 GPUCOST = [sys.executable, "-m", "gpucost"]
 BURN = "import time; end = time.monotonic() + {0}\nwhile time.monotonic() < end: sum(range(1000))"
@@ -255,6 +255,12 @@ def test_an_impossible_option_is_one_line_and_the_command_does_not_start(runs, t
     assert not mark.exists()
 
 
+def test_a_price_in_the_environment_that_is_none_is_refused_as_one_on_the_command_line(runs):
+    done = record(runs, "true", env={**os.environ, "GPUCOST_PRICE": "cheap"})
+    assert done.returncode == 2
+    assert "cheap" in done.stderr
+
+
 def test_no_command_is_one_line(runs):
     for argv in (["record"], ["record", "--"], ["record", "--", ""]):
         done = subprocess.run([*GPUCOST, *argv], capture_output=True, text=True, check=False, timeout=60)
@@ -274,17 +280,39 @@ def test_a_runs_folder_that_is_a_file_is_one_line(tmp_path):
 
 
 def test_the_short_way_and_the_full_parser_know_the_same_options():
-    import typer.main
-    from gpucost.cli.app import command
+    import typer
+    from typer.main import get_command
 
+    from gpucost.cli.record import record as full
     from gpucost.recorder.options import FLAGS, VALUES
 
-    record_command = command("record")
-    options = [one for one in record_command.params if one.param_type_name == "option" and one.name != "help"]
-    names = {name for one in options for name in one.opts}
-    assert names == set(VALUES) | set(FLAGS)
+    app = typer.Typer(add_completion=False)
+    app.command()(full)
+    options = [one for one in get_command(app).params if one.param_type_name == "option" and one.name != "help"]
+    assert {name for one in options for name in one.opts} == set(VALUES) | set(FLAGS)
     assert {name for one in options if one.is_flag for name in one.opts} == set(FLAGS)
-    assert isinstance(record_command, typer.main.TyperCommand)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--hz", "2", "--", "a", "--hz"], ["-q", "--label=a=b", "--label", "c=d", "x", "-q"], ["--live", "--", "--", "y"]],
+)
+def test_the_short_way_and_the_full_parser_read_the_same(argv, monkeypatch):
+    import typer
+    from typer.main import get_command
+
+    from gpucost.cli.app import COMMANDS
+    from gpucost.cli.record import record as full
+    from gpucost.recorder import options, session
+
+    read = []
+    monkeypatch.setattr(session, "record", lambda options: read.append(options) or 0)
+    app = typer.Typer(add_completion=False)
+    app.command(context_settings=dict(COMMANDS["record"].settings))(full)
+    get_command(app).main(argv, standalone_mode=False)
+    short = options.parse(argv)
+    fields = options.RecordOptions.__slots__
+    assert [getattr(read[0], name) for name in fields] == [getattr(short, name) for name in fields]
 
 
 def test_paths_and_names_in_the_environment_let_a_command_find_its_run(runs):

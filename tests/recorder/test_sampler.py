@@ -33,9 +33,13 @@ def test_deadlines_that_passed_are_missed_and_not_caught_up_with():
     assert (state.ticks, state.missed, state.deadline_ns) == (1, 30, 31 * SECOND)
 
 
-def test_a_tier_that_starts_after_the_origin_keeps_to_the_common_grid():
-    assert TierState(Tier("t", SECOND), 0, 2_500_000_000).deadline_ns == 3 * SECOND
-    assert TierState(Tier("t", SECOND), 0, 3 * SECOND).deadline_ns == 3 * SECOND
+def test_the_first_sample_is_due_at_once_and_all_others_on_the_common_grid():
+    state = TierState(Tier("t", SECOND), 0, 2_500_000_000)
+    assert state.deadline_ns == 2_500_000_000
+    state.begin(2_500_000_000)
+    assert state.deadline_ns == 3 * SECOND
+    state.begin(3 * SECOND)
+    assert state.deadline_ns == 4 * SECOND
 
 
 @given(st.lists(st.integers(0, 10 * SECOND), max_size=60), st.integers(20_000_000, 10 * SECOND))

@@ -250,6 +250,22 @@ EXPORT int nvmlDeviceGetComputeInstanceId(Device *mig, unsigned *id) {
 }
 
 typedef struct {
+    unsigned id, p2p, slices, instances, multiprocessors, copy_engines, decoders, encoders, jpegs, ofas;
+    unsigned long long memory_mb;
+} ProfileInfo;
+
+/* Only the profile of the whole GPU: the fourth is of seven slices, the third of four. Needs no privilege. */
+EXPORT int nvmlDeviceGetGpuInstanceProfileInfo(Device *device, unsigned profile, ProfileInfo *info) {
+    ENTER(device);
+    if (!device->mig_enabled || profile != (device->mig_max == 7 ? 4 : 3)) return NOT_SUPPORTED;
+    memset(info, 0, sizeof *info);
+    info->id = profile;
+    info->slices = (unsigned)device->mig_max;
+    info->memory_mb = (unsigned long long)((device->memory - device->reserved) >> 20);
+    return SUCCESS;
+}
+
+typedef struct {
     unsigned multiprocessors, copy_engines, decoders, encoders, jpegs, ofas, gi_slices, ci_slices;
     unsigned long long memory_mb;
 } Attributes;
