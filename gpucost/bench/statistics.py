@@ -109,9 +109,14 @@ def median_interval(rates: Sequence[float] | Series, block: int, *, level: float
     medians = np.median(_resampled(series, block), axis=1)
     tail = 100 * (1 - level) / 2
     low, high = (float(value) for value in np.percentile(medians, (tail, 100 - tail)))
-    center = float(np.median(series))
-    widen = _small_sample(series.size / block)
-    return center - (center - low) * widen, center + (high - center) * widen
+    return _widened(float(np.median(series)), low, high, _small_sample(series.size / block))
+
+
+def _widened(center: float, low: float, high: float, factor: float) -> tuple[float, float]:
+    """An interval widened about its centre; of positive figures by ratio, so that it stays positive."""
+    if low > 0:
+        return float(center * (low / center) ** factor), float(center * (high / center) ** factor)
+    return center - (center - low) * factor, center + (high - center) * factor
 
 
 def _small_sample(blocks: float) -> float:
@@ -226,7 +231,7 @@ def difference(a: Sequence[float], b: Sequence[float], window_s: float) -> Diffe
     )  # reversed, so that equal series draw different blocks
     low, high = (float(value) for value in np.percentile(medians_b / medians_a, (2.5, 97.5)))
     widen = _small_sample(min(first.size / blocks[0], second.size / blocks[1]))
-    interval = (ratio - (ratio - low) * widen, ratio + (high - ratio) * widen)
+    interval = _widened(ratio, low, high, widen)
     return Difference(ratio, interval, welch_p(_block_medians(first, blocks[0]), _block_medians(second, blocks[1])))
 
 

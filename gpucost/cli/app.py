@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "record": Command("gpucost.cli.record", "Run a command and record what it does with its GPUs.", _TAKES_A_COMMAND),
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
+    "bench": Command("gpucost.cli.bench", "Measure what a GPU can really do, and keep profiles of it."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),
 }
