@@ -9,6 +9,9 @@ from gpucost.bench.statistics import SteadyLimits
 from gpucost.errors import UsageError
 
 QUICK, FULL = "quick", "full"
+LOOK_S = {QUICK: 1.0, FULL: 5.0}
+"""How long a device is looked at before anything runs on it; idle power without a context comes from it."""
+
 DEVICE_DTYPES = ("bf16", "fp16", "fp8_e4m3", "int8", "tf32", "fp32", "fp64")
 CPU_DTYPES = ("fp32", "bf16", "fp64", "int8")
 """Without fp16 and fp8: no common CPU multiplies them natively, and a product takes minutes."""
@@ -58,7 +61,7 @@ class Plan:
     Attributes:
         mode: `quick` or `full`.
         kind: `device` or `cpu`.
-        look_s: of looking at the device before anything runs on it; idle power without a context comes from it.
+        look_s: what was spent on looking at the device before (see `LOOK_S`).
         idle_s: of idle power with a context.
         warm_up: the test that warms the device up, or None; `warm_up_s` its limit.
         dtypes: to be probed, and measured if the device has them.
@@ -140,7 +143,7 @@ def device_plan(
         kind="device",
         dtypes=dtypes,
         tests=tuple(tests),
-        look_s=5.0 if full else 1.0,
+        look_s=LOOK_S[mode],
         idle_s=5.0 if full else 1.0,
         warm_up=None if main is None else _gemm(main, 0.0),
         warm_up_s=0.0 if main is None else (30.0 if full else 6.0),

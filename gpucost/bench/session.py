@@ -82,6 +82,7 @@ class Session:
         command: Sequence[str] | None = None,
     ) -> None:
         self.options = options
+        self.look_s = plan.LOOK_S[options.mode]
         self.progress: Progress = progress or Silent()
         self.telemetry = telemetry
         self._plan_maker, self._command = plan_maker, command
@@ -201,7 +202,7 @@ class Session:
 
     def _prepare(self, run: DeviceRun) -> None:
         """Everything up to a warm device; a device that others use is refused."""
-        look = run.look_before(5.0 if self.options.mode == plan.FULL else 1.0)
+        look = run.look_before(self.look_s)
         if look.reasons and not self.options.allow_shared:
             run.refused = "; ".join(look.reasons)
             return
