@@ -86,7 +86,7 @@ class Worker:
     Attributes:
         hello: what the newest process said of itself and its device (`device`, `versions`, `import_s`).
         losses: how often a process was killed or died.
-        gone: two starts in a row failed: the device answers nothing any more, and neither will this object try again.
+        gone: two starts in a row failed, or the first one was refused in words: the device cannot be used, and this object does not try again.
         pids: of all its processes so far.
     """
 
@@ -96,6 +96,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._replies: Queue[str | None] = Queue()
         self._stderr: Any = None
+        self._pump: threading.Thread | None = None
         self._ids = 0
         self._in_vain = 0
         self._reason = ""
@@ -133,11 +134,13 @@ class Worker:
                 if again and self._restarted is not None:
                     self._restarted()
                 return reply
-            self._in_vain += 1
+            refused_at_once = "id" in reply.data and not self.hello
+            self._in_vain += _MAX_STARTS_IN_VAIN if refused_at_once else 1
             self._reason = reply.message or reply.status
         return Reply(FAILED, f"the device cannot be used: {self._reason}")
 
     def _start_once(self) -> Reply:
+        self._forget()
         self._stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 (it lives as long as the process)
         try:
             self._process = subprocess.Popen(
@@ -153,7 +156,8 @@ class Worker:
             return Reply(FAILED, f"a worker could not be started: {error.strerror}")
         self.pids.add(self._process.pid)
         self._replies = Queue()
-        threading.Thread(target=_pump, args=(self._process, self._replies), daemon=True).start()
+        self._pump = threading.Thread(target=_pump, args=(self._process, self._replies), daemon=True)
+        self._pump.start()
         return self._receive(START_LIMIT_S)
 
     def setup(self, request: dict[str, Any]) -> Reply:
@@ -226,10 +230,9 @@ class Worker:
             process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)  # a process in an uninterruptible driver call may stay; it is left to the system
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         return process.returncode
 
     def close(self) -> None:
@@ -241,7 +244,13 @@ class Worker:
                 process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let everything of the last process go."""
         self._end()
+        if self._pump is not None:
+            self._pump.join(1)
         if self._stderr is not None:
             self._stderr.close()
 
@@ -249,8 +258,8 @@ class Worker:
 def _pump(process: subprocess.Popen[str], replies: Queue[str | None]) -> None:
     """Lines of a process into a queue, and None at their end."""
     if process.stdout is not None:
-        with contextlib.suppress(ValueError, OSError):  # closed under our hands by the end of the worker
-            for line in process.stdout:
+        with process.stdout as lines:
+            for line in lines:
                 replies.put(line)
     replies.put(None)
 

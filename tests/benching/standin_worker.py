@@ -5,6 +5,9 @@ import signal
 import sys
 import time
 
+if os.environ.get("STANDIN_REFUSES"):
+    sys.exit("no such device")
+
 import torch
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -52,15 +55,17 @@ def host_oom(backend, request):
     torch.empty(1 << 60, dtype=torch.uint8)
 
 
+def cores(backend, request):
+    return {"threads": torch.get_num_threads()}
+
+
 def echo(backend, request):
     return {"echo": request["text"], "visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "pid": os.getpid()}
 
 
 if __name__ == "__main__":
-    if os.environ.get("STANDIN_REFUSES"):
-        sys.exit("no such device")
     standin_cuda.install(standin_cuda.visible(), int(os.environ.get("STANDIN_FREE_BYTES", 4 << 30)))
-    handlers = {f.__name__: f for f in (hang, killed, exits, raises, sticky, oom, host_oom, echo)}
+    handlers = {f.__name__: f for f in (hang, killed, exits, raises, sticky, oom, host_oom, cores, echo)}
     hanging = os.environ.get("STANDIN_HANGS_IN")
     if hanging:
         handlers[hanging] = hang
