@@ -52,7 +52,6 @@ class Surroundings:
         device: a device, not the CPU.
         peaks: of the book.
         rows: telemetry from the first window's start to the last one's end.
-        foreign: processes on the device that are not ours.
         pressure: share of the time in which some task of the host waited for a core, or None.
         warm_up: windows of the same kernel from the warm-up, if it was this test's kernel that warmed up.
         power_is_ours: the power that is sampled is this device's alone (false for MIG: it is the whole GPU's).
@@ -62,7 +61,6 @@ class Surroundings:
     device: bool
     peaks: Peaks
     rows: Sequence[GpuRow] = ()
-    foreign: frozenset[int] = frozenset()
     pressure: float | None = None
     warm_up: Sequence[Window] = field(default=())
     power_is_ours: bool = True
@@ -96,9 +94,7 @@ def result(test: Test, reply: Reply, around: Surroundings) -> Result:
     _efficiency(found, around)
     if around.device:
         found.host_share = host_share(windows) if test.request.get("kind") in ("gemm", "memory") else None
-        found.flags += gates.disturbed_device(
-            found.host_share, set(around.foreign), host_bound=test.host_bound, pressure=around.pressure
-        )
+        found.flags += gates.disturbed_device(found.host_share, host_bound=test.host_bound, pressure=around.pressure)
     else:
         found.flags += gates.disturbed_cpu(found.n_clean)
     found.flags += gates.numerics(test.dtype or "stream", reply.data.get("errors", {}))

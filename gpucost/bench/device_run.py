@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gpucost.bench import assess, book, derive, gates, host, nvml
-from gpucost.bench.model import FAILED, OK, TIMEOUT, UNSUPPORTED, Device, Result
+from gpucost.bench.model import CONTENDED, FAILED, OK, TIMEOUT, UNSUPPORTED, Device, Result
 from gpucost.bench.plan import Plan, Test
 from gpucost.bench.statistics import unsteady
 from gpucost.bench.store import Sample
@@ -27,6 +27,9 @@ PROBE_LIMIT_S = 10.0
 """A probe is one small product; the first of a dtype also loads its kernels, which a cold disk makes slow."""
 
 _REWARM_S = 2.0
+_POLL_LIMIT_S = 1.5
+_RECENT_NS = 2_000_000_000
+_POLL_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,6 @@ class DeviceRun:
         self.look = gates.Look(known=False)
         self.refused: str | None = None
         self.warnings: list[str] = []
-        self.began_ns = time.monotonic_ns()
         self._cold = False
 
     # --- before the tests ----------------------------------------------------------------------------------------------------------
@@ -104,13 +106,16 @@ class DeviceRun:
         self.progress.begin(self.target.label, "looking whether it is free", seconds)
         start = time.monotonic_ns()
         time.sleep(seconds)
+        latest = time.monotonic() + _POLL_LIMIT_S
+        while not self.telemetry.processes_known(self.target.uuid) and time.monotonic() < latest:
+            time.sleep(0.05)  # process lists are polled once a second, and one must have been seen
         end = time.monotonic_ns()
         self.progress.end(self.target.label, seconds)
         self.spans.append(("power.idle_no_ctx", start, end))
         rows = self.telemetry.between(self.power_uuid, start, end)
         self.look = gates.before(
             rows,
-            self.telemetry.foreign(self.target.uuid, self.began_ns, end),
+            self.telemetry.foreign(self.target.uuid, start - _RECENT_NS, end),
             listed=self.telemetry.processes_known(self.target.uuid),
             known_idle_w=self._known_idle_w,
         )
@@ -274,7 +279,6 @@ class DeviceRun:
             device=self.target.kind == "device",
             peaks=self.peaks,
             rows=rows,
-            foreign=frozenset(self.telemetry.foreign(self.target.uuid, began, ended)),
             pressure=None if waited is None else waited * 1e9 / max(1, ended - began),
             warm_up=self.warm_up_windows if self._is_warm_up(test) else (),
             power_is_ours=self.power_is_ours,
@@ -361,9 +365,18 @@ class DeviceRun:
             assess.repeated(first, again)
             self.progress.end(self.target.label, self.plan.repeat_s)
 
+    def _flag_strangers(self) -> None:
+        """Flag what was measured while somebody else was on the device; the lists are a second apart, so a second on either side counts."""
+        for name, start, end in self.spans:
+            found = self.results.get(name.partition("/")[0])
+            seen = self.telemetry.foreign(self.target.uuid, start - _POLL_NS, end + _POLL_NS)
+            if seen and found is not None and CONTENDED not in found.flags:
+                found.flags.append(CONTENDED)
+
     def derive(self) -> None:
         """What follows from all results together."""
         device = self.target.kind == "device"
+        self._flag_strangers()
         derive.flag_emulated(list(self.results.values()), self.device.compute_capability)
         gates.close(list(self.results.values()), device=device)
         main = self.plan.warm_up.dtype if self.plan.warm_up is not None else None

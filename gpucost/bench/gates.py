@@ -132,13 +132,11 @@ def numerics(kind: str, errors: Mapping[str, Any]) -> list[str]:
     return [WRONG] if any(value is None or not value <= limits[name] for name, value in errors.items()) else []
 
 
-def disturbed_device(
-    host_share: float | None, foreign: set[int], *, host_bound: bool, pressure: float | None
-) -> list[str]:
-    """Flags of a device test: strangers on the device, a device that waited for its host, and a host under pressure where it is the host that is timed."""
+def disturbed_device(host_share: float | None, *, host_bound: bool, pressure: float | None) -> list[str]:
+    """Flags of a device test: a device that waited for its host, and a host under pressure where it is the host that is timed."""
     starved = host_share is not None and host_share < HOST_SHARE
     pressed = host_bound and pressure is not None and pressure > HOST_PRESSURE
-    return [CONTENDED] if foreign or starved or pressed else []
+    return [CONTENDED] if starved or pressed else []
 
 
 def disturbed_cpu(clean: int) -> list[str]:

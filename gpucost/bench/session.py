@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 CPU = "cpu"
 _MAX_PEERS = 8
-_TOGETHER_S = 5.0
+TOGETHER_S = 5.0
+"""How long all devices run the same test at once in a full run."""
+
 _COMPUTE = ("gemm", "mem")
 
 
@@ -342,9 +344,9 @@ def _again(run: DeviceRun, name: str) -> Result | None:
     test = next((one for one in run.plan.tests if one.id == name), None)
     if test is None or name not in run.results:
         return None
-    run.progress.begin(run.target.label, f"{name}, all devices at once", _TOGETHER_S)
+    run.progress.begin(run.target.label, f"{name}, all devices at once", TOGETHER_S)
     try:
-        return run.measure(replace(test, seconds=_TOGETHER_S, id=f"concurrent.{name}"), concurrent=True)
+        return run.measure(replace(test, seconds=TOGETHER_S, id=f"concurrent.{name}"), concurrent=True)
     finally:
         run.progress.end(run.target.label, 0.0)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from benching.profiles import profile, result
 
+from benching.profiles import profile, result
 from gpucost.bench.compare import between_runs, compare
 
 
@@ -16,7 +16,11 @@ def compared(a_levels, b_levels, history=(), **changes):
     """Compare two profiles whose windows are noise around these levels."""
     units = {"gemm.bf16": "TFLOP/s", "mem.triad": "GB/s", "launch.enqueue": "us", "power.idle_ctx": "W"}
     a = profile(results=[result(name, units[name], level) for name, level in a_levels.items()])
-    b = profile(run_id="20260201-000000-bbbbbb", results=[result(name, units[name], level) for name, level in b_levels.items()], **changes)
+    b = profile(
+        run_id="20260201-000000-bbbbbb",
+        results=[result(name, units[name], level) for name, level in b_levels.items()],
+        **changes,
+    )
     rates = [
         {name: noisy(level, seed=i * 100 + j) for j, (name, level) in enumerate(levels.items())}
         for i, levels in enumerate((a_levels, b_levels))

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from benching.profiles import result
 
+from benching.profiles import result
 from gpucost.bench import derive
 from gpucost.bench.model import Result
 
@@ -49,7 +49,14 @@ def roofline(p0, per_byte, per_flop, *, capped=()):
     points = []
     for i, (gb_s, tflops) in enumerate([(3000, 3), (2900, 50), (2500, 200), (1500, 500), (800, 700), (400, 720)]):
         power = p0 + per_byte * gb_s * 1e9 / 1e12 + per_flop * tflops
-        points.append({"moved_gb_s": gb_s, "sustained": tflops, "power_w": 700.0 if i in capped else power, "power_capped": float(i in capped)})
+        points.append(
+            {
+                "moved_gb_s": gb_s,
+                "sustained": tflops,
+                "power_w": 700.0 if i in capped else power,
+                "power_capped": float(i in capped),
+            }
+        )
     return Result("roofline", "TFLOP/s", dtype="bf16", points=points)
 
 

@@ -24,12 +24,24 @@ def test_every_dtype_is_measured_and_fp32_and_tf32_apart():
 def test_a_full_run_has_what_a_quick_one_leaves_out():
     quick, full = ({test.id for test in device(mode).tests} for mode in ("quick", "full"))
     assert quick < full
-    assert {"gemm.bf16.zeros", "gemm.bf16.shapes", "mem.sweep", "link.h2d.pageable", "link.both.pinned", "link.pin", "roofline"} <= full - quick
+    assert {
+        "gemm.bf16.zeros",
+        "gemm.bf16.shapes",
+        "mem.sweep",
+        "link.h2d.pageable",
+        "link.both.pinned",
+        "link.pin",
+        "roofline",
+    } <= full - quick
 
 
 def test_ids_are_unique_and_units_are_known():
     for mode in ("quick", "full"):
-        tests = [*device(mode).tests, *plan.cpu_plan(mode, plan.CPU_DTYPES).tests, *plan.peer_tests(0, 1, "GPU-2", full=True)]
+        tests = [
+            *device(mode).tests,
+            *plan.cpu_plan(mode, plan.CPU_DTYPES).tests,
+            *plan.peer_tests(0, 1, "GPU-2", full=True),
+        ]
         assert {test.unit for test in tests} <= {"TFLOP/s", "TOP/s", "GB/s", "us"}
         assert len({test.id for test in device(mode).tests}) == len(device(mode).tests)
 

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from benching.profiles import profile, result, samples
 
+from benching.profiles import profile, result, samples
 from gpucost.bench import store
 from gpucost.bench.model import PowerModel, Profile
 from gpucost.errors import DamagedRunError, GpucostError, NewerSchemaError, RunNotFoundError, UsageError
@@ -32,7 +32,15 @@ def test_the_tables_hold_every_window_and_every_sample(tmp_path):
     path = store.write(tmp_path / "one", profile(), samples("mem.triad", [1.0, 2.0, 3.0]), rows)
     table = pq.read_table(path / "samples.parquet")
     assert table["rate"].to_pylist() == [1.0, 2.0, 3.0]
-    assert set(table.column_names) >= {"run_id", "device_uuid", "test_id", "window_index", "start_mono_ns", "duration_ns", "clean"}
+    assert set(table.column_names) >= {
+        "run_id",
+        "device_uuid",
+        "test_id",
+        "window_index",
+        "start_mono_ns",
+        "duration_ns",
+        "clean",
+    }
     telemetry = pq.read_table(path / "telemetry.parquet")
     assert telemetry["test_id"].to_pylist() == [None, "mem.triad"]
     assert telemetry["power_w"].to_pylist() == [70.0, None]
@@ -112,7 +120,9 @@ def test_the_profile_that_speaks_for_a_device(tmp_path):
     kept(tmp_path, run_id="20260301-000000-cccccc", mode="quick", driver="9.9")
     kept(tmp_path, run_id="20260401-000000-dddddd", mode="full", shared=True)
     best = store.best_for("GPU-1111", "1.2.3", tmp_path)
-    assert best.run_id == "20260101-000000-aaaaaa", "full before quick, of the driver that runs, never of a shared device"
+    assert best.run_id == "20260101-000000-aaaaaa", (
+        "full before quick, of the driver that runs, never of a shared device"
+    )
     assert store.best_for("GPU-1111", "9.9", tmp_path).run_id == "20260301-000000-cccccc"
     assert store.best_for("GPU-9999", "1.2.3", tmp_path) is None, "one card's profile does not speak for its model"
 
@@ -128,7 +138,8 @@ def test_a_profile_without_a_ceiling_speaks_for_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "nonsense", '{"schema": "gpucost.bench/1"}', '{"schema": "other/1"}', '{"x": NaN}', "[" * 100_000]
+    "text",
+    ["", "[]", "{}", "nonsense", '{"schema": "gpucost.bench/1"}', '{"schema": "other/1"}', '{"x": NaN}', "[" * 100_000],
 )
 def test_a_file_that_is_no_profile_is_one_clear_line(tmp_path, text):
     (tmp_path / "profile.json").write_text(text)

@@ -34,7 +34,9 @@ def test_an_empty_series_has_no_summary():
 
 def test_drift_is_the_second_half_against_the_first():
     assert stats.drift([100] * 10 + [97] * 10) == pytest.approx(-0.03)
-    assert stats.drift([100] * 10 + [1] + [110] * 10) == pytest.approx(0.1), "the middle of an odd series is in neither half"
+    assert stats.drift([100] * 10 + [1] + [110] * 10) == pytest.approx(0.1), (
+        "the middle of an odd series is in neither half"
+    )
     assert stats.drift([1, 2, 3]) is None
 
 
@@ -145,7 +147,9 @@ def test_a_card_that_is_three_per_cent_slower_is_found():
 
 def test_two_series_of_one_card_seldom_differ():
     found = [
-        stats.difference(autocorrelated(100, 0.3, seed=seed), autocorrelated(100, 0.3, seed=1000 + seed), WINDOW_S).p_value
+        stats.difference(
+            autocorrelated(100, 0.3, seed=seed), autocorrelated(100, 0.3, seed=1000 + seed), WINDOW_S
+        ).p_value
         for seed in range(60)
     ]
     assert sum(p < 0.05 for p in found) <= 8

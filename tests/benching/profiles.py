@@ -20,7 +20,16 @@ def result(name, unit, value, *, width=0.002, **fields):
     )
 
 
-def profile(*, uuid="GPU-1111", name="Made-up GPU", run_id="20260101-000000-aaaaaa", mode="full", driver="1.2.3", results=None, **fields):
+def profile(
+    *,
+    uuid="GPU-1111",
+    name="Made-up GPU",
+    run_id="20260101-000000-aaaaaa",
+    mode="full",
+    driver="1.2.3",
+    results=None,
+    **fields,
+):
     made = results
     if made is None:
         made = [

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import small_plans
 
-from gpucost.bench import session, store
+from gpucost.bench import session, store, supervisor
 
 WORKER = [sys.executable, str(Path(__file__).with_name("standin_worker.py"))]
 
@@ -16,7 +16,9 @@ WORKER = [sys.executable, str(Path(__file__).with_name("standin_worker.py"))]
 def main():
     arguments = json.loads(sys.argv[1])
     kind = arguments.get("kind", "device")
-    plan = small_plans.cpu if kind == "cpu" else small_plans.device
+    supervisor.REQUEST_SLACK_S = arguments.get("slack_s", supervisor.REQUEST_SLACK_S)
+    plan = small_plans.PLANS[arguments.get("plan", kind)]
+    session.TOGETHER_S = 0.05
     options = session.Options(
         arguments.get("mode", "quick"), arguments.get("gpus", ""), [], arguments.get("allow_shared", False)
     )

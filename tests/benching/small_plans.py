@@ -1,10 +1,9 @@
 """Plans with fixed small sizes: they have every kind of test, and take a second."""
 
-from gpucost.bench import plan
 from gpucost.bench.plan import Plan, Test
 from gpucost.bench.statistics import SteadyLimits
 
-SECONDS = 0.05
+SECONDS = 0.03
 WINDOW_S = 0.002
 KIB = 1 << 10
 
@@ -41,6 +40,9 @@ def products(dtype, shapes, name):
     return Test(name, "TFLOP/s", {}, SECONDS * len(parts), parts=parts, dtype=dtype)
 
 
+PIN = Test("link.pin", "GB/s", {"kind": "pin", "size_bytes": 4096, "count": 3}, SECONDS)
+
+
 def cpu(mode="quick"):
     tests = [gemm("fp32"), gemm("fp64"), *map(memory, ("triad", "copy", "read", "write")), launch("enqueue")]
     return Plan(mode=mode, kind="cpu", dtypes=("fp32", "fp64"), tests=tuple(tests), window_s=WINDOW_S)
@@ -55,7 +57,7 @@ def device(mode="quick", dtypes=("bf16", "fp32", "int8")):
         *map(memory, ("triad", "copy", "read", "write")),
         *(link(way) for way in ("h2d", "d2h", "both")),
         link("h2d", pinned=False),
-        Test("link.pin", "GB/s", {"kind": "pin", "size_bytes": 4096, "count": 3}, SECONDS),
+        PIN,
         *map(launch, ("enqueue", "throughput", "roundtrip", "graph_node")),
         products("bf16", [(1, 64, 64), (8, 64, 64), (32, 64, 64), (64, 64, 64), (128, 64, 64)], "roofline"),
     ]
@@ -77,4 +79,22 @@ def device(mode="quick", dtypes=("bf16", "fp32", "int8")):
     )
 
 
-__all__ = ["cpu", "device", "plan"]
+def tiny(mode="quick"):
+    """One product, one stream, one copy, one launch."""
+    tests = (gemm("bf16"), memory("triad"), link("h2d"), launch("throughput"), PIN)
+    return Plan(
+        mode=mode,
+        kind="device",
+        dtypes=("bf16",),
+        tests=tests,
+        look_s=0.1,
+        idle_s=0.1,
+        warm_up=gemm("bf16"),
+        warm_up_s=0.1,
+        warm_up_step_s=0.05,
+        window_s=WINDOW_S,
+        steady=SteadyLimits(span_s=0.05),
+    )
+
+
+PLANS = {"cpu": cpu, "device": device, "tiny": tiny}

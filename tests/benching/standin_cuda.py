@@ -119,5 +119,7 @@ def _install_graphs(cuda):
 def visible():
     """Names of the devices that CUDA_VISIBLE_DEVICES leaves, one for each entry."""
     text = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = int(os.environ.get("STANDIN_DEVICES", "1")) if text is None else len([one for one in text.split(",") if one])
+    count = (
+        int(os.environ.get("STANDIN_DEVICES", "1")) if text is None else len([one for one in text.split(",") if one])
+    )
     return [os.environ.get("STANDIN_NAME", "Stand-in GPU")] * count
