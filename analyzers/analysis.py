@@ -11,7 +11,7 @@ import pandas as pd
 from gpucost.analyzers import energy as energies
 from gpucost.analyzers import frames, host, ledger, quality, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
-from gpucost.analyzers.arrays import FloatArray, IntArray, rows_of, table, texts, truths
+from gpucost.analyzers.arrays import FloatArray, IntArray, distinct_texts, rows_of, table, truths
 from gpucost.analyzers.frames import GpuResult
 from gpucost.analyzers.holding import judge, read_polls
 from gpucost.analyzers.model import Analysis, Settings
@@ -43,7 +43,7 @@ class _Run:
     gpu_process: pd.DataFrame
     rows: dict[str, IntArray]
     process_rows: dict[str, IntArray]
-    visible_hosts: set[str | None]
+    visible_hosts: set[str]
     lost: dict[str, list[int]]
 
     @property
@@ -86,7 +86,7 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
 
 
 def _read(recording: Recording, settings: Settings) -> _Run:
-    end_ns = max(recording.end_ns, 0)
+    end_ns = max(int(recording.end_ns), 0)
     gpu = recording.frames.get("gpu", pd.DataFrame())
     gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
     spans = read_spans(recording)
@@ -103,7 +103,7 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         gpu_process=gpu_process,
         rows=rows_of(gpu, "gpu_uuid"),
         process_rows=rows_of(gpu_process, "gpu_uuid"),
-        visible_hosts=set(texts(gpu_process[placed], "host")),
+        visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
     )
 
@@ -115,7 +115,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     ticks = bridge(ticks, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
-    hosts = set(texts(run.gpu_process.iloc[process_rows[:1]], "host"))
+    hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
     holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
     used = classify(parts, ticks, holding, run.settings.idle_after_ns)
     edges = run.segments.boundaries_ns

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gpucost.collectors import _proc
@@ -184,7 +184,7 @@ class ProcessPoller(Paced):
             SessionLostError: the session is closed.
         """
         listed, complete = self.listed()
-        usage = self._usage(self._utilization, listed.keys()) if self._utilization else None
+        usage = self._usage(self._utilization) if self._utilization else None
         self.took(self.spent_ns)
         rows = []
         for pid, (kind, memory) in listed.items():
@@ -232,8 +232,8 @@ class ProcessPoller(Paced):
             return None
         return value
 
-    def _usage(self, function: Callable[..., int], pids: Collection[int]) -> dict[int, Usage] | None:
-        """Means of the samples since the last poll; null when the driver did not answer."""
+    def _usage(self, function: Callable[..., int]) -> dict[int, Usage] | None:
+        """Means of the samples since the last poll by pid (of anybody: only listed pids count); null when the driver did not answer."""
         since = self._last_seen_us
         code = self._samples(function, since)
         check_alive(code)
@@ -246,7 +246,7 @@ class ProcessPoller(Paced):
         if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
             since = newest - self._period_us
         self._last_seen_us = newest
-        return _means([sample for sample in samples if sample[1] > since and sample[0] in pids])
+        return _means([sample for sample in samples if sample[1] > since])
 
     def _is_possible(self, sample: tuple[Any, ...]) -> bool:
         possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driver.scenario import Scenario
 
 BENCH = Path(__file__).parent / "nvml_bench.py"

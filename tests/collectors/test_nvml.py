@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from driver.scenario import GIB, MIB, NS, Gpu, Process, Scenario, call_fails, field_fails
 
 Observe = Callable[..., Any]
