@@ -148,24 +148,20 @@ def energy(source: Result, name: str, unit: str) -> Result | None:
     )
 
 
-def energy_floor(zeros: Result, idle_w: float | None) -> Result | None:
-    """The least energy above idle that a FLOP costs on this device: products of zeros toggle next to nothing.
+def energy_floor(zeros: Result, idle_w: float | None, name: str, unit: str) -> Result | None:
+    """The least energy above idle that a FLOP or a byte costs on this device: zeros toggle next to nothing.
 
-    (power - idle power with a context) / rate; the idle part is left out, because it is paid whether or not anything is computed.
+    (power - idle power with a context) / rate; the idle part is left out, because it is paid whether or not anything is done.
     """
-    if zeros.power_w is None or idle_w is None or not zeros.sustained or not zeros.valid:
+    found = energy(zeros, name, unit)
+    if found is None or idle_w is None or zeros.energy_j is None or not zeros.time_s or not zeros.work:
         return None
-    if zeros.energy_j is None or not zeros.time_s or zeros.energy_error is None:
+    above_j = zeros.energy_j - idle_w * zeros.time_s
+    if above_j <= 0:
         return None
-    above = zeros.energy_j / zeros.time_s - idle_w
-    if above <= 0:
-        return None
-    value = above / (zeros.sustained * 1e12) * 1e12
-    found = energy(zeros, f"energy.floor.{zeros.dtype}", "pJ/FLOP")
-    if found is None:
-        return None
+    value, error = above_j / zeros.work * 1e12, zeros.energy_error or 0.0
     found.sustained = found.median = value
-    found.ci95 = [value * (1 - zeros.energy_error), value * (1 + zeros.energy_error)]
+    found.ci95 = [value * (1 - error), value * (1 + error)]
     return found
 
 
@@ -178,11 +174,14 @@ def all_power(results: Mapping[str, Result], main: str | None) -> list[Result]:
     if "mem.triad" in results:
         found.append(loaded_power(results["mem.triad"], "power.triad"))
         found.append(energy(results["mem.triad"], "energy.per_byte", "pJ/B"))
-    zeros = results.get(f"gemm.{main}.zeros")
-    if zeros is not None:
-        idle = results.get("power.idle_ctx")
-        found.append(loaded_power(zeros, f"power.gemm.{main}.zeros"))
-        found.append(energy_floor(zeros, None if idle is None else idle.sustained))
+    idle = results.get("power.idle_ctx")
+    for zeros, name, unit in (
+        (f"gemm.{main}.zeros", f"energy.floor.{main}", "pJ/FLOP"),
+        ("mem.triad.zeros", "energy.floor.byte", "pJ/B"),
+    ):
+        if zeros in results:
+            found.append(loaded_power(results[zeros], zeros.replace("gemm", "power.gemm").replace("mem", "power")))
+            found.append(energy_floor(results[zeros], None if idle is None else idle.sustained, name, unit))
     return [one for one in found if one is not None]
 
 

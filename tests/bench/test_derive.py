@@ -82,7 +82,8 @@ def test_a_model_that_makes_no_sense_is_none():
 def test_the_floor_of_energy_leaves_the_idle_power_out():
     zeros = result("gemm.bf16.zeros", "TFLOP/s", 800.0, dtype="bf16", power_w={"median": 470.0, "max": 480.0})
     zeros.energy_j, zeros.time_s, zeros.energy_error, zeros.energy_pj = 4700.0, 10.0, 0.01, 470 / 800
-    floor = derive.energy_floor(zeros, 70.0)
+    zeros.work = 800e12 * 10
+    floor = derive.energy_floor(zeros, 70.0, "energy.floor.bf16", "pJ/FLOP")
     assert floor.sustained == pytest.approx(400 / 800)
     assert floor.ci95 == pytest.approx([0.495, 0.505])
 
@@ -90,8 +91,9 @@ def test_the_floor_of_energy_leaves_the_idle_power_out():
 def test_there_is_no_floor_without_idle_power_or_below_it():
     zeros = result("gemm.bf16.zeros", "TFLOP/s", 800.0, dtype="bf16", power_w={"median": 60.0, "max": 60.0})
     zeros.energy_j, zeros.time_s, zeros.energy_error, zeros.energy_pj = 600.0, 10.0, 0.01, 0.1
-    assert derive.energy_floor(zeros, None) is None
-    assert derive.energy_floor(zeros, 70.0) is None
+    zeros.work = 800e12 * 10
+    assert derive.energy_floor(zeros, None, "x", "pJ/FLOP") is None
+    assert derive.energy_floor(zeros, 70.0, "x", "pJ/FLOP") is None
 
 
 def test_a_card_slower_than_the_best_of_its_like_is_named():

@@ -12,7 +12,7 @@ def device(mode, dtypes=plan.DEVICE_DTYPES):
 
 def test_quick_is_about_twenty_seconds_and_full_under_three_minutes():
     assert 15 <= device("quick").seconds <= 22
-    assert 120 <= device("full").seconds <= 180
+    assert 120 <= device("full").seconds <= 165, "the rest is operands and proofs"
 
 
 def test_every_dtype_is_measured_and_fp32_and_tf32_apart():
@@ -26,6 +26,7 @@ def test_a_full_run_has_what_a_quick_one_leaves_out():
     assert quick < full
     assert {
         "gemm.bf16.zeros",
+        "mem.triad.zeros",
         "gemm.bf16.shapes",
         "mem.sweep",
         "link.h2d.pageable",

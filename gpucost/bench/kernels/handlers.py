@@ -160,11 +160,12 @@ def _has_tf32(backend: Backend) -> bool:
 def memory(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     """A streaming kernel; `array_bytes` is grown past the cache and shrunk to the memory, unless `exact`."""
     operation, wanted, seed = request["operation"], request["array_bytes"], request.get("seed", 0)
+    data = request.get("data", "randn")
     size = wanted if request.get("exact") else array_bytes(backend, ARRAYS[operation], wanted)
     if size * ARRAYS[operation] > backend.budget_bytes():
         raise MemoryError(f"{size * ARRAYS[operation] >> 20} MiB are not free")
-    make = lambda: MemoryTest(backend, operation, size, seed=seed)  # noqa: E731
-    return _measure(backend, _cache.get(("memory", operation, size, seed), make), request)
+    make = lambda: MemoryTest(backend, operation, size, data=data, seed=seed)  # noqa: E731
+    return _measure(backend, _cache.get(("memory", operation, size, data, seed), make), request)
 
 
 def link(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:

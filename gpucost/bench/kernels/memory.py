@@ -23,7 +23,9 @@ _UNWRITTEN = -1
 class MemoryTest:
     """One streaming kernel over arrays of `array_bytes` each, preallocated and touched, so that no page fault is timed."""
 
-    def __init__(self, backend: Backend, operation: str, array_bytes: int, *, seed: int = 0) -> None:
+    def __init__(
+        self, backend: Backend, operation: str, array_bytes: int, *, data: str = "randn", seed: int = 0
+    ) -> None:
         self.backend, self.operation = backend, operation
         self.elements = max(1, array_bytes // _ELEMENT_BYTES)
         self.work = float(ARRAYS[operation] * self.elements * _ELEMENT_BYTES)
@@ -32,7 +34,12 @@ class MemoryTest:
         device, dtype = backend.device, torch.int32 if operation == "write" else torch.float32
         generator = torch.Generator(device=device).manual_seed(seed)
         inputs = {"triad": 2, "copy": 1, "read": 1, "write": 0}[operation]
-        self._inputs = [torch.randn(self.elements, device=device, generator=generator) for _ in range(inputs)]
+        self._inputs = [
+            torch.zeros(self.elements, device=device)
+            if data == "zeros"
+            else torch.randn(self.elements, device=device, generator=generator)
+            for _ in range(inputs)
+        ]
         poison = _UNWRITTEN if dtype is torch.int32 else float("nan")
         size = 1 if operation == "read" else self.elements
         self._out = torch.full((size,), poison, dtype=dtype, device=device)
@@ -66,7 +73,7 @@ class MemoryTest:
 
     def _check_sum(self) -> float:
         wide, size = self._inputs[0].sum(dtype=torch.float64), self._inputs[0].abs().sum(dtype=torch.float64)
-        return float((self._out.double() - wide).abs() / size)
+        return float((self._out.double() - wide).abs()) / (float(size) or 1.0)
 
     def _check_sample(self, seed: int) -> float:
         generator = torch.Generator().manual_seed(seed)
@@ -76,7 +83,7 @@ class MemoryTest:
             return float((got - index.double()).abs().max())
         b, c = (one[index.to(self.backend.device)].cpu().double() for one in self._inputs)
         wanted = b + _SCALE * c
-        return float((got - wanted).abs().max() / wanted.abs().max())
+        return float((got - wanted).abs().max()) / (float(wanted.abs().max()) or 1.0)
 
 
 def array_bytes(backend: Backend, arrays: int, wanted: int) -> int:
