@@ -6,11 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the benchmark's kernels need torch (pip install 'gpucost[bench]')")
 
-from gpucost.bench import gates
-from gpucost.bench.kernels.backend import Cpu, iterations
-from gpucost.bench.kernels.gemm import Gemm, Shape, precision
-from gpucost.bench.kernels.handlers import HANDLERS, smaller
-from gpucost.bench.kernels.memory import MemoryTest, array_bytes
+from gpucost.bench import gates  # noqa: E402 (after the skip)
+from gpucost.bench.kernels.backend import Cpu, iterations  # noqa: E402
+from gpucost.bench.kernels.gemm import Gemm, Shape, precision  # noqa: E402
+from gpucost.bench.kernels.handlers import HANDLERS, smaller  # noqa: E402
+from gpucost.bench.kernels.memory import MemoryTest, array_bytes  # noqa: E402
 
 DTYPES = ("fp64", "fp32", "bf16", "fp16", "int8", "fp8_e4m3")
 N = 96

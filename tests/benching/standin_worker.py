@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 if os.environ.get("STANDIN_REFUSES"):
     sys.exit("no such device")
 
 import torch
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import standin_cuda
 
@@ -64,7 +65,7 @@ def echo(backend, request):
 
 
 if __name__ == "__main__":
-    standin_cuda.install(standin_cuda.visible(), int(os.environ.get("STANDIN_FREE_BYTES", 4 << 30)))
+    standin_cuda.install(standin_cuda.visible(), int(os.environ.get("STANDIN_FREE_BYTES", str(4 << 30))))
     handlers = {f.__name__: f for f in (hang, killed, exits, raises, sticky, oom, host_oom, cores, echo)}
     hanging = os.environ.get("STANDIN_HANGS_IN")
     if hanging:
