@@ -2,20 +2,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# What is installed beside gpucost itself. EXTRAS=dev,bench brings torch, without which the benchmark's tests are skipped.
+EXTRAS ?= dev
+COMMA := ,
+STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-stage clean
+.PHONY: help demo test check format bench-stage gpu-check clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-$(STAMP): pyproject.toml constraints.txt
+$(VENV)/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpucost needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(STAMP)  ## record an example agent and show what it cost
@@ -39,6 +42,10 @@ format: $(STAMP)  ## format and fix what can be fixed
 
 bench-stage: $(STAMP)  ## what a stage mark costs
 	$(BIN)/python benchmarks/bench_stage.py
+
+gpu-check: EXTRAS := dev,bench
+gpu-check: $(VENV)/.installed-dev-bench  ## prove gpucost bench on a real GPU (10 minutes a GPU)
+	@$(BIN)/python benchmarks/gpu_check.py $(ARGUMENTS)
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

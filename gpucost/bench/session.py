@@ -99,6 +99,8 @@ class Session:
         Raises:
             UsageError: nothing can be measured: torch is missing, or a GPU is asked for that is not there.
         """
+        if not self._cpu_wanted and parse_gpus(self.options.gpus).simulated is not None:
+            raise UsageError("simulated GPUs cannot be measured", hint="leave --gpus out, or name real ones")
         if importlib.util.find_spec("torch") is None:
             raise UsageError("gpucost bench needs torch, which is not installed", hint="pip install 'gpucost[bench]'")
         telemetry = self.telemetry or Telemetry("" if self._cpu_wanted else self.options.gpus)
@@ -122,8 +124,6 @@ class Session:
             telemetry.unavailable = "the CPU is measured"
             return [Target(CPU, CPU)]
         wanted = self.options.gpus.strip()
-        if parse_gpus(wanted).simulated is not None:
-            raise UsageError("simulated GPUs cannot be measured", hint="leave --gpus out, or name real ones")
         if telemetry.start():
             held = {uuid: facts for uuid, facts in telemetry.gpus.items() if facts.get("held", True)}
             if held:
