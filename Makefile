@@ -3,20 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# What is installed beside gpucost itself. EXTRAS=dev,bench brings torch, without which the benchmark's tests are skipped.
+EXTRAS ?= dev
+COMMA := ,
+STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check format bench-stage bench-record bench-report bench-workload clean
+.PHONY: help demo test torture check format bench-stage bench-record bench-report bench-workload gpu-check clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-$(STAMP): pyproject.toml constraints.txt
+$(VENV)/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpucost needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(STAMP)  ## record an example agent and show what it cost
@@ -58,6 +61,10 @@ bench-report: $(STAMP)  ## what a report of a day of 8 GPUs costs
 
 bench-workload: $(STAMP)  ## how much recording slows the recorded command down
 	$(BIN)/python benchmarks/bench_workload.py
+
+gpu-check: EXTRAS := dev,bench
+gpu-check: $(VENV)/.installed-dev-bench  ## prove gpucost bench on a real GPU (10 minutes a GPU)
+	@$(BIN)/python benchmarks/gpu_check.py $(ARGUMENTS)
 
 clean:  ## remove the environment and what was built
 	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

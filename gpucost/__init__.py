@@ -13,6 +13,7 @@ On what was recorded:
 
 from __future__ import annotations
 
+from gpucost._flops import count_flops
 from gpucost._stage import stage
 from gpucost._version import __version__
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from gpucost.analyzers.model import Analysis, Settings
     from gpucost.recording import Recording
 
-__all__ = ["__version__", "analyze", "load", "stage"]
+__all__ = ["__version__", "analyze", "count_flops", "load", "stage"]
 
 
 def load(run: str | os.PathLike[str] = "latest", *, runs: str | os.PathLike[str] | None = None) -> Recording:

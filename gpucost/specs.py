@@ -33,6 +33,7 @@ class Spec:
     family: str
     architecture: str
     compute_capability: str | None
+    sm_count: int | None
     memory_gib: float | None
     memory_bandwidth_gb_s: float | None
     tdp_w: float | None
@@ -111,6 +112,7 @@ def _spec(row: dict[str, str]) -> Spec:
         family=row["family"],
         architecture=row["architecture"],
         compute_capability=row["compute_capability"] or None,
+        sm_count=int(row["sm_count"]) if row["sm_count"] else None,
         mig_max_instances=int(row["mig_max_instances"]) if row["mig_max_instances"] else None,
         source=row["source"],
         confidence=row["confidence"],

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "check": Command("gpucost.cli.check", "Fail when a run costs, takes or idles more than it may."),
     "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, files."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
+    "bench": Command("gpucost.cli.bench", "Measure what a GPU can really do, and keep profiles of it."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),
 }

@@ -19,13 +19,16 @@ class LazyGroup(typer.core.TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """One command, imported now; None when there is none of this name."""
+        """One command, imported now; a module with a `group` has commands of its own. None when there is none of this name."""
         command = COMMANDS.get(cmd_name)
         if command is None:
             return None
+        module = import_module(command.module)
+        if hasattr(module, "group"):
+            return typer.main.get_command(module.group)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         settings = {**_SETTINGS, **(command.settings or {})}
-        single.command(cmd_name, context_settings=settings)(getattr(import_module(command.module), cmd_name))
+        single.command(cmd_name, context_settings=settings)(getattr(module, cmd_name))
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, TextIO
 
 from gpucost.render.drawing import tracks
+from gpucost.render.efficiency import markdown as efficiency_lines
 from gpucost.render.footer import footer
 from gpucost.render.safe import for_encoding, plain
 
@@ -55,6 +56,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _uses(report)
         yield from _gpus(report)
     yield from _stages(report)
+    if report.efficiency is not None:
+        yield from efficiency_lines(report.efficiency, _table, code, prose)
     yield from _timeline(report)
     yield from _footer(report)
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpucost.render.drawing import step, tracks
+from gpucost.render.efficiency import terminal as efficiency_parts
 from gpucost.render.footer import footer
 from gpucost.render.safe import for_encoding, plain
 
@@ -72,6 +73,9 @@ def _parts(report: Report, width: int) -> Iterable[Any]:
         yield _gpus(report, width)
     yield _title("By stage", width)
     yield from _stages(report, width)
+    if report.efficiency is not None:
+        yield _title("What the cards could do", width)
+        yield from efficiency_parts(report.efficiency, _table)
     if report.timeline.gpus or report.timeline.stages:
         yield _title("Timeline", width)
         yield from _timeline(report, width)

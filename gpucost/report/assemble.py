@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpucost.analyzers.model import NO_STAGE
+from gpucost.report.efficiency import efficiency_of
 from gpucost.report.gpus import gpus_of
 from gpucost.report.header import run_of, total_of, uses_of
 from gpucost.report.material import Material, gather
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gpucost.analyzers.model import Analysis, Costs, Settings
+    from gpucost.bench.model import Profile
     from gpucost.carbon import Intensity
     from gpucost.prices import Quote
     from gpucost.recording import Recording
@@ -34,6 +36,7 @@ def build(
     *,
     intensity: Intensity | None = None,
     pue: float | None = None,
+    profiles: Mapping[str, Profile] | None = None,
 ) -> Report:
     """The report of one run; the same arguments give the same report.
 
@@ -45,6 +48,7 @@ def build(
         settings: how the analysis was made.
         intensity: of the electricity grid; None leaves CO2e out.
         pue: power usage effectiveness; None takes `gpucost.carbon.ASSUMED_PUE` and says so.
+        profiles: benchmark profiles of the held GPUs, by UUID.
     """
     material = gather(recording, analysis, costs, quotes, settings)
     split = Split(material, material.cube.run)
@@ -74,6 +78,7 @@ def build(
             )
             for entry in material.cube.entries
         ],
+        efficiency=efficiency_of(material, profiles or {}),
         settings={"idle_after_s": settings.idle_after_ns / 1e9, "idle_split": settings.idle_split},
     )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gpucost._config_file import Config
     from gpucost.analyzers.model import Settings
+    from gpucost.bench.model import Profile
     from gpucost.recording import Recording
     from gpucost.report.model import Report
 
@@ -84,8 +85,19 @@ def report_of(
     price: str | None = None,
     region: str | None = None,
     environ: Mapping[str, str] | None = None,
+    profiles: Mapping[str, Profile] | None = None,
 ) -> Report:
-    """The report of a recording already in memory; see `load_report`."""
+    """The report of a recording already in memory; see `load_report`.
+
+    Args:
+        recording: the run.
+        settings: how to analyze it.
+        config: the configuration, if any.
+        price: as in `load_report`, like `region` and `environ`.
+        region: of the electricity grid.
+        environ: for the price.
+        profiles: benchmark profiles by UUID; default: those that are kept in the user's data folder.
+    """
     from gpucost.analyzers import analyze, cost
     from gpucost.carbon import lookup
     from gpucost.prices import resolve
@@ -95,7 +107,25 @@ def report_of(
     intensity = lookup(place) if place else None
     analysis = analyze(recording, settings)
     costs = cost(analysis, {uuid: None if quote is None else quote.amount for uuid, quote in quotes.items()})
-    return build(recording, analysis, costs, quotes, settings, intensity=intensity, pue=config.pue if config else None)
+    return build(
+        recording,
+        analysis,
+        costs,
+        quotes,
+        settings,
+        intensity=intensity,
+        pue=config.pue if config else None,
+        profiles=_profiles(recording) if profiles is None else profiles,
+    )
+
+
+def _profiles(recording: Recording) -> dict[str, Profile]:
+    """The profiles that are kept of the run's own cards."""
+    from gpucost.bench.store import best_for
+
+    driver = recording.manifest.driver.get("driver")
+    found = {gpu.uuid: best_for(gpu.uuid, driver) for gpu in recording.manifest.gpus if gpu.held and not gpu.simulated}
+    return {uuid: profile for uuid, profile in found.items() if profile is not None}
 
 
 def _settings(config: Config, idle_after_s: float | None, idle_split: str | None) -> Settings:

@@ -360,6 +360,95 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitPrice:
+    """What one unit of work costs at the least: the price of a card over what it was measured to sustain.
+
+    Attributes:
+        what: the dtype, or `memory`.
+        unit: `PFLOP` or `TB`.
+        rate: sustained, in TFLOP/s (int8: TOP/s) or GB/s.
+        money: per unit; `low` and `high` are at the ends of the rate's 95 % interval.
+    """
+
+    what: str
+    unit: str
+    rate: Figure
+    money: Money
+    low: Money
+    high: Money
+
+
+@dataclass(frozen=True, slots=True)
+class GpuEfficiency:
+    """How much of a card's measured ability the run used while it was busy: an estimate, and no part of the ledger.
+
+    Attributes:
+        profile: run id of the benchmark profile, None where the card has none; `profile_text` says of when and what.
+        basis: `gpm`, `energy` (a bound from above) or `none`; `basis_text` says what it rests on, or why there is none.
+        used_pct: share of the ceiling, None where only a bound is known; the range is `used_low_pct` to `used_high_pct`.
+        used_text: all three in words.
+        headroom_low, headroom_high: the busy cost times what was not used.
+        prices: per PFLOP and per TB, at the card's best.
+    """
+
+    uuid: str
+    label: str
+    profile: str | None
+    profile_text: str
+    basis: str
+    basis_text: str
+    used_pct: Figure
+    used_low_pct: Figure
+    used_high_pct: Figure
+    used_text: str
+    compute_pct: Figure
+    memory_pct: Figure
+    headroom_low: Money
+    headroom_high: Money
+    headroom_text: str
+    prices: list[UnitPrice]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRow:
+    """The work that a stage states of itself, against the GPU time that it and its sub-stages were charged for.
+
+    Attributes:
+        flops, tokens: what it states; unknown where it does not.
+        tflops: FLOP over GPU time, per GPU.
+        mfu_book_pct: against the book's dense peak of `dtype`.
+        mfu_measured_pct: against what the cards were measured to sustain; its range comes from the interval of the ceiling.
+        per_pflop, per_million_tokens: the stage's cost over its work.
+        note: what to know of it.
+    """
+
+    path: str
+    flops: Figure
+    tokens: Figure
+    dtype: str
+    dtype_assumed: bool
+    tflops: Figure
+    mfu_book_pct: Figure
+    mfu_measured_pct: Figure
+    mfu_measured_low_pct: Figure
+    mfu_measured_high_pct: Figure
+    mfu_measured_text: str
+    per_pflop: Money
+    tokens_per_s: Figure
+    per_million_tokens: Money
+    joules_per_token: Figure
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """What the cards could have done, as far as their benchmark profiles and the stages' own figures say."""
+
+    gpus: list[GpuEfficiency]
+    work: list[WorkRow]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A run's report.
 
@@ -367,6 +456,7 @@ class Report:
         shares_of: what the shares of `total` and `uses` are of: `cost`, or `gpu_time` where a price is missing or zero.
         quotes: GPU UUID to the price it was costed at (the fields of `gpucost.prices.Quote`); a GPU without a price is not there.
         marked_stages: whether any stage was marked.
+        efficiency: None where no card has a benchmark profile and no stage states its work.
     """
 
     run: Run
@@ -384,6 +474,7 @@ class Report:
     quotes: dict[str, dict[str, Any]]
     ledger: list[Cell]
     settings: dict[str, Any] = field(default_factory=dict)
+    efficiency: Efficiency | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""Proves the benchmark on a real GPU: quick and full, each twice, and a page in Markdown with what came of it.
+
+    make gpu-check                       # prints the page
+    make gpu-check ARGUMENTS=--save      # also keeps page and profiles: docs/validation/, sample_data/profiles/
+
+It checks on each GPU that the second run of each mode repeats the first (sustained figures of valid tests within 1 %), that bf16 products lie within
+3 % of what others have published for the model, and that the device copy lies within 5 % of a plain torch copy loop. On a machine without a GPU it has
+not been run, says so, and fails: nothing was checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REPEATS_WITHIN = 0.01
+BF16_WITHIN = 0.03
+COPY_WITHIN = 0.05
+REPEATED = ("gemm.", "mem.", "link.h2d.pinned", "link.d2h.pinned")
+
+PLAIN_COPY = """
+import torch
+count = 256 << 20
+source, target = torch.randn(count, device="cuda"), torch.empty(count, device="cuda")
+start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+for _ in range(50):
+    target.copy_(source)
+best = []
+for _ in range(10):
+    start.record()
+    for _ in range(50):
+        target.copy_(source)
+    end.record()
+    end.synchronize()
+    best.append(50 * 2 * 4 * count / (start.elapsed_time(end) / 1e3) / 1e9)
+print(sorted(best)[len(best) // 2])
+"""
+
+
+@dataclass
+class Check:
+    """One thing that was checked on one GPU."""
+
+    what: str
+    passed: bool | None
+    text: str
+
+
+@dataclass
+class Card:
+    """One GPU: its profiles by mode, in order, and what was checked."""
+
+    uuid: str
+    name: str
+    profiles: dict[str, list] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run everything; 0 where every check passed, 1 where one failed or none could be made."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpus", default="", help="as gpucost bench --gpus")
+    parser.add_argument("--save", action="store_true", help="keep the page and the profiles in the repository")
+    options = parser.parse_args()
+    if not _has_gpu():
+        print("gpu-check has not been run: there is no GPU here that NVML lists and torch can use.")
+        return 1
+    cards: dict[str, Card] = {}
+    kept = []
+    for mode in ("quick", "full"):
+        for _ in range(2):
+            kept += _measure(mode, options.gpus, cards)
+    for card in cards.values():
+        card.checks = [*_repeatability(card), _bf16(card), _copy(card)]
+        page = "\n".join(_page(card)) + "\n"
+        print(page)
+        if options.save:
+            _save(card, page, kept)
+    return 0 if cards and all(check.passed is not False for card in cards.values() for check in card.checks) else 1
+
+
+def _has_gpu() -> bool:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        listed = pynvml.nvmlDeviceGetCount() > 0
+    except pynvml.NVMLError:
+        return False
+    asked = [sys.executable, "-c", "import torch; raise SystemExit(not torch.cuda.is_available())"]
+    return listed and subprocess.run(asked, check=False).returncode == 0
+
+
+def _measure(mode: str, gpus: str, cards: dict[str, Card]) -> list:
+    from gpucost.bench.session import Options, Session
+
+    outcomes = Session(Options(mode=mode, gpus=gpus)).run()
+    for one in outcomes:
+        if one.profile is None:
+            print(f"{one.label} was not measured: {one.refused}", file=sys.stderr)
+            continue
+        device = one.profile.device
+        card = cards.setdefault(device.uuid, Card(device.uuid, device.name))
+        card.profiles.setdefault(mode, []).append(one.profile)
+    return [one for one in outcomes if one.profile is not None]
+
+
+def _repeatability(card: Card) -> list[Check]:
+    checks = []
+    for mode, profiles in card.profiles.items():
+        if len(profiles) < 2:
+            checks.append(Check(f"{mode} repeats", None, "was not run twice"))
+            continue
+        first, second = profiles[:2]
+        apart = {}
+        for one in first.results:
+            again = second.result(one.id)
+            if one.id.startswith(REPEATED) and one.ceiling and again is not None and again.ceiling:
+                apart[one.id] = again.sustained / one.sustained - 1
+        worst = max(apart, key=lambda name: abs(apart[name]), default=None)
+        text = "nothing valid in both" if worst is None else f"{len(apart)} tests, worst {worst} {apart[worst]:+.2%}"
+        checks.append(
+            Check(
+                f"{mode} repeats within {REPEATS_WITHIN:.0%}",
+                worst is not None and abs(apart[worst]) <= REPEATS_WITHIN,
+                text,
+            )
+        )
+    return checks
+
+
+def _bf16(card: Card) -> Check:
+    from gpucost.bench.book import reference
+
+    what = f"bf16 within {BF16_WITHIN:.0%} of what is published"
+    known = reference(card.name, "gemm.bf16")
+    found = card.profiles["full"][-1].result("gemm.bf16") if card.profiles.get("full") else None
+    if known is None:
+        return Check(what, None, "nothing is published for this model")
+    if found is None or found.sustained is None:
+        return Check(what, False, "there is no figure")
+    good = known.low * (1 - BF16_WITHIN) <= found.sustained <= known.high * (1 + BF16_WITHIN)
+    return Check(what, good, f"{found.sustained:.1f} TFLOP/s; published {known.published}")
+
+
+def _copy(card: Card) -> Check:
+    import os
+
+    what = f"device copy within {COPY_WITHIN:.0%} of a plain loop"
+    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": card.uuid}
+    done = subprocess.run([sys.executable, "-c", PLAIN_COPY], env=environ, capture_output=True, text=True, check=False)
+    found = card.profiles["full"][-1].result("mem.copy") if card.profiles.get("full") else None
+    if done.returncode != 0 or found is None or found.sustained is None:
+        return Check(what, False, "one of the two has no figure")
+    plain = float(done.stdout)
+    return Check(
+        what, abs(found.sustained / plain - 1) <= COPY_WITHIN, f"{found.sustained:.0f} GB/s; the loop {plain:.0f} GB/s"
+    )
+
+
+def _page(card: Card) -> list[str]:
+    import io
+
+    from gpucost.bench.view import profile_page
+    from gpucost.render.bench import render
+
+    lines = [f"# {card.name}", "", "Made by `make gpu-check`: `gpucost bench` quick and full, each twice.", ""]
+    lines += ["| check | result | figures |", "| :-- | :-- | :-- |"]
+    words = {True: "passed", False: "**failed**", None: "not made"}
+    lines += [f"| {check.what} | {words[check.passed]} | {check.text} |" for check in card.checks]
+    for mode, profiles in card.profiles.items():
+        text = io.StringIO()
+        render(profile_page(profiles[-1]), text, output="markdown", width=120, color=False)
+        lines += ["", f"<details><summary>{mode}</summary>", "", text.getvalue(), "</details>"]
+    return lines
+
+
+def _save(card: Card, page: str, kept: list) -> None:
+    """The page, and the newest full profile with its windows and telemetry."""
+    from gpucost.bench import store
+
+    slug = re.sub(r"[^a-z0-9]+", "-", card.name.lower()).strip("-")
+    target = ROOT / "docs" / "validation" / f"{slug}.md"
+    target.write_text(page, encoding="utf-8")
+    newest = [one for one in kept if one.profile.device.uuid == card.uuid and one.profile.mode == "full"][-1]
+    store.write(ROOT / "sample_data" / "profiles" / slug, newest.profile, newest.samples, newest.telemetry)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

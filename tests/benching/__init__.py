@@ -1,0 +1,1 @@
+"""Helpers of the benchmark's tests: made-up profiles, a stand-in for CUDA, small plans."""
