@@ -57,7 +57,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _gpus(report)
     yield from _stages(report)
     if report.efficiency is not None:
-        yield from efficiency_lines(report.efficiency, _table, code, prose)
+        yield from efficiency_lines(report.efficiency, table, code, prose)
     yield from _timeline(report)
     yield from _footer(report)
 
