@@ -202,6 +202,8 @@ class Supervisor:
         command = self.command
         if command is None or command.status is not None:
             return None if number in self._ignored else number
+        if info.si_pid == command.pid and info.si_code != _SI_KERNEL:
+            return number  # an editor stops its whole group, for example: whom the command meant has it already
         if info.si_code == _SI_KERNEL:
             return number  # the terminal sent it to the whole group: the command has it already
         try:
@@ -240,6 +242,9 @@ class Supervisor:
         if number not in _JOB_STOPS:
             return  # a SIGSTOP meant for the command alone: whoever sent it will continue the command, not us
         stop = {signal.Signals(number)}
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # forget one that waits already: to stop twice would take two continuations
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop)
         os.kill(os.getpid(), number)  # returns when the shell continues the group

@@ -274,6 +274,33 @@ def test_ctrl_z_and_fg_stop_and_continue_the_job(terminal, tmp_path):
     terminal.expect("read hello")
 
 
+def test_a_command_that_stops_its_whole_group_is_continued_by_one_fg(terminal, tmp_path):
+    """As editors do on Ctrl-Z."""
+    code = (
+        "import os, signal\n"
+        "for turn in range(3):\n"
+        "    print('rea' + 'dy', turn, flush=True); os.kill(0, signal.SIGTSTP); print('on' + 'ward', turn, flush=True)\n"
+    )
+    terminal.type(script(tmp_path, code) + "; echo code=$?\n")
+    for turn in range(3):
+        terminal.expect(f"ready {turn}")
+        terminal.expect("Stopped")
+        terminal.expect("$ ")
+        terminal.type("fg\n")
+        terminal.expect(f"onward {turn}")
+
+
+def test_a_signal_that_the_command_sends_to_its_group_reaches_it_once(tmp_path):
+    code = (
+        "import os, signal, sys, time\n"
+        "seen = []\n"
+        "signal.signal(signal.SIGUSR1, lambda *a: seen.append(1))\n"
+        "os.kill(0, signal.SIGUSR1); time.sleep(0.7); sys.exit(40 + len(seen))\n"
+    )
+    done = subprocess.run(launched(*python(code)), check=False, timeout=60, start_new_session=True)
+    assert done.returncode == 41
+
+
 def test_a_command_that_ignores_ctrl_z_is_not_stopped(terminal, tmp_path):
     code = "import signal; signal.signal(signal.SIGTSTP, signal.SIG_IGN); print('rea' + 'dy', flush=True); print('read ' + input(), flush=True)"
     terminal.type(script(tmp_path, code) + "; echo code=$?\n")

@@ -271,6 +271,7 @@ def editor(folder: Path) -> Row:
         row.check(shows("hello from a recording"), "what was typed is not shown")
         tmux("send-keys", "C-z")
         row.check(shows("topped") or shows("uspended"), "Ctrl-Z did not stop the job")
+        time.sleep(2)  # keys that come before the shell has taken the terminal back are thrown away
         tmux("send-keys", "clear", "Enter")
         row.check(_eventually(lambda: "~" not in tmux("capture-pane", "-p")), "the shell did not come back")
         tmux("send-keys", "fg", "Enter")
