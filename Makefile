@@ -1,6 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer and make, and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
+PEERS ?= .venv-peers
 BIN := $(VENV)/bin
 # What is installed beside gpucost itself. EXTRAS=dev,bench brings torch, without which the benchmark's tests are skipped.
 EXTRAS ?= dev
@@ -9,7 +10,7 @@ STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-stage gpu-check clean
+.PHONY: help demo test torture check format bench-stage bench-record bench-report bench-workload gpu-check clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -30,6 +31,9 @@ demo: $(STAMP)  ## record an example agent and show what it cost
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto
 
+torture: $(STAMP)  ## the long form of the fault-injection suite (docs/reliability.md; about an hour on 2 cores)
+	$(BIN)/python tests/torture/run.py
+
 check: $(STAMP)  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,9 +47,24 @@ format: $(STAMP)  ## format and fix what can be fixed
 bench-stage: $(STAMP)  ## what a stage mark costs
 	$(BIN)/python benchmarks/bench_stage.py
 
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	for peer in $$(grep -v '^#' $<); do \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$peer || echo "not installed: $$peer"; done
+	@touch $@
+
+bench-record: $(STAMP) $(PEERS)/.installed  ## what recording costs, beside other recorders (half an hour)
+	$(BIN)/python benchmarks/bench_record.py --peers $(PEERS)
+
+bench-report: $(STAMP)  ## what a report of a day of 8 GPUs costs
+	$(BIN)/python benchmarks/bench_report.py
+
+bench-workload: $(STAMP)  ## how much recording slows the recorded command down
+	$(BIN)/python benchmarks/bench_workload.py
+
 gpu-check: EXTRAS := dev,bench
 gpu-check: $(VENV)/.installed-dev-bench  ## prove gpucost bench on a real GPU (10 minutes a GPU)
 	@$(BIN)/python benchmarks/gpu_check.py $(ARGUMENTS)
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from gpucost.manifest import Gpu
     from gpucost.recording import Recording
 
+_WORTH_THREADS_ROWS = 200_000
+_THREADS = 2
 _NO_ROWS = np.zeros(0, np.int64)
 
 
@@ -65,7 +69,7 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         raise ValueError(f"idle_split is {settings.idle_split!r}, not one of {', '.join(energies.SPLITS)}")
     run = _read(recording, settings)
     held = {gpu.uuid: gpu for gpu in reversed(recording.manifest.gpus) if gpu.held}
-    results = [_analyze_gpu(run, gpu) for gpu in reversed(held.values())]
+    results = _analyze_gpus(run, list(reversed(held.values())))
     cubes = [result.cube for result in results]
     joules = [result.joules[:, energies.ENERGY] for result in results]
     period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
@@ -106,6 +110,14 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
     )
+
+
+def _analyze_gpus(run: _Run, gpus: list[Gpu]) -> list[GpuResult]:
+    """Every GPU by itself, two at a time: numpy lets go of the interpreter while it works, and more would only take more memory."""
+    if len(run.gpu) < _WORTH_THREADS_ROWS:
+        return [_analyze_gpu(run, gpu) for gpu in gpus]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(partial(_analyze_gpu, run), gpus))
 
 
 def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:

@@ -32,13 +32,22 @@ def rows_of(frame: pd.DataFrame, column: str) -> dict[str, IntArray]:
     return {str(name): np.flatnonzero(codes == code).astype(np.int64) for code, name in enumerate(names)}
 
 
+def _picked(values: pd.Series, rows: IntArray | None) -> pd.Series:
+    """Some rows, in ascending order, of a column; without a copy where they lie side by side."""
+    if rows is None:
+        return values
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        return values.iloc[rows[0] : rows[-1] + 1]
+    return pd.Series(values.array.take(rows))
+
+
 def floats(
     frame: pd.DataFrame, column: str, rows: IntArray | None = None, *, low: float = -_MOST, high: float = _MOST
 ) -> FloatArray:
     """A column as float64, NaN where it is null, missing, not finite or outside [low, high]."""
     if column not in frame.columns:
         return np.full(len(frame) if rows is None else len(rows), np.nan)
-    values = frame[column] if rows is None else pd.Series(frame[column].array.take(rows))
+    values = _picked(frame[column], rows)
     if not pd.api.types.is_numeric_dtype(values.dtype):
         values = pd.to_numeric(values, errors="coerce")
     found = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
@@ -51,7 +60,7 @@ def times(frame: pd.DataFrame, column: str, rows: IntArray | None = None) -> tup
     size = len(frame) if rows is None else len(rows)
     if column not in frame.columns:
         return np.zeros(size, np.int64), np.zeros(size, np.bool_)
-    values = frame[column] if rows is None else pd.Series(frame[column].array.take(rows))
+    values = _picked(frame[column], rows)
     if values.dtype == np.int64:
         found = values.to_numpy()
         known = np.ones(size, np.bool_)
@@ -145,9 +154,10 @@ def union(group: IntArray, start: IntArray, end: IntArray) -> tuple[IntArray, In
     order = np.lexsort((start, group))
     group, start, end = group[order], start[order], end[order]
     # Ranks keep each group's ends above all of the group before, so that one running maximum serves all groups.
-    rank = np.searchsorted(np.unique(end), end) + group * (len(end) + 1)
+    ends = distinct(end)
+    rank = np.searchsorted(ends, end) + group * (len(end) + 1)
     reach = np.maximum.accumulate(rank)
-    furthest = np.unique(end)[reach - group * (len(end) + 1)]
+    furthest = ends[reach - group * (len(end) + 1)]
     first = np.ones(len(group), np.bool_)
     first[1:] = (group[1:] != group[:-1]) | (start[1:] > furthest[:-1])
     heads = np.flatnonzero(first)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpucost.analyzers.arrays import IntArray, union
+from gpucost.analyzers.arrays import IntArray, distinct, union
 
 if TYPE_CHECKING:
     from gpucost.analyzers.stages import Spans
@@ -63,7 +63,7 @@ def cut(spans: Spans, end_ns: int) -> Segments:
         end_ns: its length.
     """
     leaf, start, end = _leaves(spans)
-    edges = np.unique(np.concatenate((start, end, np.array([0, max(end_ns, 0)], np.int64))))
+    edges = distinct(np.concatenate((start, end, np.array([0, max(end_ns, 0)], np.int64))))
     first, after = np.searchsorted(edges, start), np.searchsorted(edges, end)
     path, path_first, path_after = union(spans.path[leaf], first, after)
     count = len(edges) - 1

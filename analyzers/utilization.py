@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpucost.analyzers.arrays import distinct
 from gpucost.analyzers.timeline import pieces
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def timeline(parts: Partition, ticks: Ticks, bounds: IntArray) -> dict[str, Any]
         ticks: the GPU's readings.
         bounds: the buckets' boundaries; a bucket may be empty where the window is shorter than there are buckets.
     """
-    start, owner = pieces(parts, np.unique(bounds)) if len(parts) else (np.zeros(0, np.int64),) * 2
+    start, owner = pieces(parts, distinct(bounds)) if len(parts) else (np.zeros(0, np.int64),) * 2
     length = np.diff(start, append=bounds[-1:]).astype(np.float64)
     tick = parts.tick[owner]
     first = np.searchsorted(start, bounds)

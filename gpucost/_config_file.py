@@ -33,6 +33,7 @@ class Config:
         idle_split: who is charged for idle power: `owner`, `equal` or `none`.
         region: of the electricity grid.
         pue: power usage effectiveness of the data centre (1 or more).
+        check: the table of gates as it stands in the file; `gpucost.gates.settings` reads it.
     """
 
     path: str | None = None
@@ -44,6 +45,7 @@ class Config:
     idle_split: str | None = None
     region: str | None = None
     pue: float | None = None
+    check: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -81,10 +83,14 @@ def _table(path: Path) -> dict[str, Any] | None:
         document = tomllib.loads(path.read_bytes().decode("utf-8"), parse_float=Decimal)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError, numbers of 5,000 digits, a thousand brackets
         if path.name != FILE_NAME:
             return None  # somebody else's file; whoever owns it will say what is wrong with it
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+        raise UsageError(f"{path} is not valid TOML: {str(error) or type(error).__name__}") from error
     if path.name == FILE_NAME:
         return document
     tool = document.get("tool")
@@ -120,6 +126,11 @@ def _carbon(path: Path, table: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _check(path: Path, table: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 (a section's signature)
+    """As it stands: reading gates needs more than a recording should wait for."""
+    return {"check": table}
+
+
 def _read(
     path: Path,
     keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
@@ -143,6 +154,8 @@ def _read(
         return {name: read(value)}
     except ValueError as error:
         raise UsageError(f"{path}: {full} is {_shown(value)}, but {error}") from error
+    except ArithmeticError as error:  # not a number, or far too large for one
+        raise UsageError(f"{path}: {full} is {_shown(value)}, which is not a number to reckon with") from error
     except UsageError as error:
         raise UsageError(f"{path}: {full}: {error}", hint=error.hint) from error
 
@@ -194,4 +207,8 @@ _CARBON_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pue": ("pue", lambda value: _number(value, 1.0, MAX_PUE, "a number")),
 }
 
-_SECTIONS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {"prices": _prices, "carbon": _carbon}
+_SECTIONS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+    "prices": _prices,
+    "carbon": _carbon,
+    "check": _check,
+}

@@ -10,6 +10,7 @@
     [carbon]
     region = "SWE"            # a code or a name of the table of grid intensities
     pue = 1.2
+    [check]                   # gates: see gpucost.gates.settings
 
 A mistake in the file is one line that names the file and the key.
 """

@@ -1,6 +1,6 @@
 """The manifest of a run, `run.json`: what was recorded, where, on which GPUs, and how it ended."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from gpucost.errors import DamagedRunError, NewerSchemaError
@@ -127,6 +127,29 @@ class Manifest:
             return _known(cls, {**data, "hosts": hosts, "gpus": gpus})
         except (TypeError, AttributeError, ValueError) as error:
             raise DamagedRunError(f"run.json is damaged: {error}") from error
+
+
+def merge(run: Manifest, joined: Manifest) -> Manifest:
+    """A run's manifest with what a host says that joined it; doing it twice changes nothing.
+
+    The run lasts from its own start to the latest end, and is closed once everybody has closed it. Its exit code is the first that is not 0.
+    Ends are placed by the time of day, since every host has a monotonic clock of its own.
+    """
+    known = {(gpu.host, gpu.uuid) for gpu in run.gpus}
+    ends = [run.end_time_ns, joined.end_time_ns]
+    last_ns = None if None in ends else max(end for end in ends if end is not None)
+    later = last_ns is not None and last_ns != run.end_time_ns
+    end_mono_ns = run.start_mono_ns + last_ns - run.start_time_ns if later and last_ns is not None else run.end_mono_ns
+    return replace(
+        run,
+        status=RECORDING if RECORDING in (run.status, joined.status) else run.status,
+        end_time_ns=last_ns,
+        end_mono_ns=None if last_ns is None else end_mono_ns,
+        exit_code=None if None in (run.exit_code, joined.exit_code) else run.exit_code or joined.exit_code,
+        quotes={**joined.quotes, **run.quotes},
+        hosts={**joined.hosts, **run.hosts},
+        gpus=[*run.gpus, *(gpu for gpu in joined.gpus if (gpu.host, gpu.uuid) not in known)],
+    )
 
 
 def _known(kind: type[T], data: dict[str, Any]) -> T:

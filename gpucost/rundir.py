@@ -18,6 +18,9 @@ DEFAULT_RUNS = os.path.join(".gpucost", "runs")
 """Where runs go when the user names no folder."""
 
 MANIFEST = "run.json"
+TEMPORARY_MANIFEST = ".run.json."
+"""What the name of a manifest begins with until it is whole and takes its place."""
+
 JOURNAL = "journal"
 STAGES = "stages.jsonl"
 LOCK = ".lock"
@@ -169,6 +172,15 @@ def add_host(run_dir: str, host: str) -> str:
         _remove_quietly(os.rmdir, folder)
         raise
     return folder
+
+
+def remove_joined(run_dir: str, host: str) -> None:
+    """Take back what a host that joined a run made there, when nothing was recorded; no failure is raised."""
+    folder = host_dir(run_dir, host)
+    for name in (MANIFEST, LOCK, STAGES):
+        _remove_quietly(os.unlink, os.path.join(folder, name))
+    for path in (os.path.join(folder, JOURNAL), folder):
+        _remove_quietly(os.rmdir, path)
 
 
 def remove_empty(run_dir: str, host: str) -> None:

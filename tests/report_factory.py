@@ -67,7 +67,7 @@ def recording_of(scenario: Scenario) -> Recording:
         **scenario.manifest,
     }
     manifest = Manifest(
-        "20260725-174501-a1b2c3",
+        fields.pop("run_id", "20260725-174501-a1b2c3"),
         fields.pop("command", ["python", "agent.py"]),
         STARTED_NS,
         0,

@@ -1,6 +1,6 @@
-"""The JSON Schema of the report, made from the model, so that the two cannot drift apart.
+"""The JSON Schemas of the report, of a comparison and of a check, made from the models, so that they cannot drift apart.
 
-The published copy is `gpucost/data/report.schema.json`; a test compares it with what this module makes.
+The published copies are `gpucost/data/*.schema.json`; tests compare them with what this module makes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from gpucost.analyzers.model import USES
-from gpucost.report import model
+from gpucost.report import comparison, model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -22,18 +22,45 @@ _ENUMS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("Cell", "use"): USES,
     ("Report", "shares_of"): ("cost", "gpu_time"),
     ("Report", "schema_version"): (model.SCHEMA_VERSION,),
+    ("RunRef", "state"): ("complete", "live", "crashed", "recovered"),
+    ("Change", "direction"): comparison.DIRECTIONS,
+    ("GpuChange", "presence"): ("both", "added", "removed"),
+    ("StageChange", "presence"): ("both", "added", "removed", "renamed"),
+    ("Method", "name"): ("mann-whitney", "median-mad", "report-only"),
+    ("GateResult", "status"): comparison.STATUSES,
+    ("Comparison", "schema_version"): (comparison.COMPARISON_VERSION,),
+    ("CheckResult", "schema_version"): (comparison.CHECK_VERSION,),
 }
+_NAMESPACE = {**vars(model), **vars(comparison)}
 _USD_PATTERN = r"^\d+(\.\d{1,12})?$"
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 
 
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12) of what `Report.to_json` gives. Readers must ignore properties they do not know."""
+    return _schema(model.Report, f"gpucost report, version {model.SCHEMA_VERSION}")
+
+
+def comparison_schema() -> dict[str, Any]:
+    """The schema of what `Comparison.to_json` gives."""
+    return _schema(comparison.Comparison, f"gpucost comparison, version {comparison.COMPARISON_VERSION}")
+
+
+def check_schema() -> dict[str, Any]:
+    """The schema of what `CheckResult.to_json` gives, which has `passed` besides the model's fields."""
+    schema = _schema(comparison.CheckResult, f"gpucost check, version {comparison.CHECK_VERSION}")
+    check = schema["$defs"]["CheckResult"]
+    check["properties"] = {"passed": {"type": "boolean"}, **check["properties"]}
+    check["required"] = ["passed", *check["required"]]
+    return schema
+
+
+def _schema(kind: type, title: str) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
-    root = _reference(model.Report, definitions)
+    root = _reference(kind, definitions)
     return {
         "$schema": DIALECT,
-        "title": f"gpucost report, version {model.SCHEMA_VERSION}",
+        "title": title,
         "description": "Unknown figures are null, never 0. Later gpucosts may add properties without a new version.",
         **root,
         "$defs": dict(sorted(definitions.items())),
@@ -44,7 +71,7 @@ def _reference(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
     name = kind.__name__
     if name not in definitions:
         definitions[name] = {}
-        hints = get_type_hints(kind, vars(model))
+        hints = get_type_hints(kind, _NAMESPACE)
         described = _attributes(kind)
         properties = {f.name: _property(name, f.name, hints[f.name], described, definitions) for f in fields(kind)}
         definitions[name] = {

@@ -34,6 +34,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "record": Command("gpucost.cli.record", "Run a command and record what it does with its GPUs.", _TAKES_A_COMMAND),
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
+    "compare": Command("gpucost.cli.compare", "Say what changed between a baseline and new runs."),
+    "check": Command("gpucost.cli.check", "Fail when a run costs, takes or idles more than it may."),
+    "ci": Command("gpucost.cli.ci", "Attach a run's report to a CI job: summary, comment, files."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "bench": Command("gpucost.cli.bench", "Measure what a GPU can really do, and keep profiles of it."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),

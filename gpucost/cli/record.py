@@ -47,6 +47,14 @@ def record(
             "--bill", metavar="visible|node", help="Bill the GPUs the command can see, or all of the machine's."
         ),
     ] = "visible",
+    join: Annotated[
+        str | None,
+        typer.Option(
+            "--join",
+            metavar="RUN_DIR",
+            help="Record into a run that another machine is recording, over a folder that both see.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Show a status line while the command runs, when stderr is a terminal.")
@@ -69,5 +77,6 @@ def record(
         bill=bill,
         quiet=quiet,
         live=live,
+        join=join,
     )
     raise typer.Exit(record_command(options))

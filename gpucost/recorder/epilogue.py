@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from gpucost._memory import share_one_arena
 from gpucost.errors import GpucostError
 
 
@@ -18,9 +19,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--keep-journal", action="store_true")
     arguments = parser.parse_args(argv)
+    share_one_arena()
     try:
         sealed = not arguments.keep_journal and _seal(arguments.run_dir, arguments.host)
-        return 0 if _summarize(arguments.run_dir, quiet=arguments.quiet) and sealed else 1
+        return 0 if _summarize(arguments.run_dir, arguments.host, quiet=arguments.quiet) and sealed else 1
     except Exception as error:  # noqa: BLE001 (the command is done; its user needs a line, not a traceback)
         print(f"gpucost: recorded, but not summarized ({type(error).__name__}: {error})", file=sys.stderr)
         return 1
@@ -37,15 +39,16 @@ def _seal(run_dir: str, host: str) -> bool:
     return True
 
 
-def _summarize(run_dir: str, *, quiet: bool) -> bool:
+def _summarize(run_dir: str, host: str, *, quiet: bool) -> bool:
     from gpucost.report import load_report, summary_lines
-    from gpucost.store.manifest_io import read_manifest, write_manifest
+    from gpucost.store.manifest_io import own_folder, read_own_manifest, write_manifest
 
     try:
         report = load_report(run_dir)
-        manifest = read_manifest(run_dir)
+        folder = own_folder(run_dir, host)
+        manifest = read_own_manifest(folder)
         manifest.quotes = report.quotes_json()
-        write_manifest(run_dir, manifest)
+        write_manifest(folder, manifest)
     except (GpucostError, OSError) as error:
         print(f"gpucost: recorded in {Path(run_dir).name}, but not summarized: {error}", file=sys.stderr)
         return False

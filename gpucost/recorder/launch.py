@@ -26,6 +26,7 @@ _NEVER_FORWARDED = {
     signal.SIGTRAP,
     signal.SIGSYS,
 }
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -60,21 +61,38 @@ class Command:
 
 
 def forwarded_signals() -> set[int]:
-    """Every signal that may be meant for the command, and that was not ignored when the recorder started."""
-    wanted = {int(number) for number in signal.valid_signals()} - {int(number) for number in _NEVER_FORWARDED}
-    ignored = {number for number in wanted if signal.getsignal(number) is signal.SIG_IGN}
+    """Every signal that may be meant for the command.
+
+    Those that the parent has ignored are among them (a shell does that to INT and QUIT for what it starts in the background): the command
+    begins with them ignored too, but may have asked for them since.
+    """
+    return {int(number) for number in signal.valid_signals()} - {int(number) for number in _NEVER_FORWARDED}
+
+
+def ignored_signals() -> set[int]:
+    """Signals that the parent wants ignored, so that they neither end the recorder nor hurry it."""
+    ignored = {int(number) for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
     # Python itself ignores SIGPIPE and SIGXFSZ at start, so their being ignored says nothing about the parent's wish.
-    return wanted - (ignored - {int(signal.SIGPIPE), int(signal.SIGXFSZ)})
+    return ignored - {int(signal.SIGPIPE), int(signal.SIGXFSZ)}
 
 
 def become_subreaper() -> bool:
     """Adopt the command's orphans, so that its whole tree stays below the recorder (Linux)."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def name_thread(name: str) -> bool:
+    """Give the calling thread a name that `top -H` and /proc show, cut to the kernel's 15 bytes (Linux)."""
+    return _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def _prctl(option: int, argument: int | bytes) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
 
     try:
-        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
@@ -130,6 +148,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.forwarded = forwarded_signals()
+        self._ignored = ignored_signals()
         self._waited = self.forwarded | {int(signal.SIGCHLD), int(signal.SIGALRM)}
         self.original_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         self._ended_others: dict[int, int] = {}
@@ -140,7 +159,7 @@ class Supervisor:
         """End now if a deadly signal arrived before the command was started: nobody would pass it on."""
         pending = {int(number) for number in signal.sigpending()}
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            if int(number) in pending:
+            if int(number) in pending - self._ignored:
                 signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
@@ -182,7 +201,7 @@ class Supervisor:
             return None  # raised by a write of our own
         command = self.command
         if command is None or command.status is not None:
-            return number
+            return None if number in self._ignored else number
         if info.si_code == _SI_KERNEL:
             return number  # the terminal sent it to the whole group: the command has it already
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpucost import _version, rundir
-from gpucost.clock import SystemClock
+from gpucost.clock import Clock, SystemClock
 from gpucost.collectors import create
 from gpucost.collectors.base import Collector, Context
 from gpucost.manifest import COMPLETE, Gpu, Host, Manifest
@@ -19,7 +19,7 @@ from gpucost.recorder.live import LiveLine
 from gpucost.recorder.options import DEFAULT_HZ, RecordOptions
 from gpucost.recorder.sampler import Runner
 from gpucost.recorder.writer import WriterThread
-from gpucost.store.journal import JournalWriter
+from gpucost.store.journal import MAX_AGE_NS, JournalWriter
 from gpucost.store.manifest_io import write_manifest
 
 _BEAT_S = 1.0
@@ -40,17 +40,24 @@ class Machinery:
         host: str,
         manifest: dict[str, Any],
         environ: Mapping[str, str],
+        *,
+        manifest_folder: str | None = None,
+        clock: Clock | None = None,
+        segment_age_ns: int = MAX_AGE_NS,
     ) -> None:
         self.options = options
         self.supervisor = supervisor
         self.run_dir = run_dir
         self.host = host
+        self.manifest_folder = manifest_folder or run_dir
         self.environ = environ
-        self.clock = SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self.manifest = Manifest.from_json(manifest)
         self.hz = float(options.hz) if options.hz is not None else DEFAULT_HZ
         self.writer_id = rundir.new_token()
-        self.journal = JournalWriter(rundir.journal_dir(run_dir, host), self.writer_id, self.clock)
+        self.journal = JournalWriter(
+            rundir.journal_dir(run_dir, host), self.writer_id, self.clock, max_age_ns=segment_age_ns
+        )
         self.writer = WriterThread(self.journal, self.clock, beat=self._beat, rotated=self._want_sealing)
         self.events = EventLog(self.writer.emit, self.clock)
         self.live = LiveLine(self.manifest, self.clock) if options.live and os.isatty(2) else None
@@ -188,7 +195,7 @@ class Machinery:
 
     def _write_manifest(self) -> bool:
         try:
-            write_manifest(self.run_dir, self.manifest)
+            write_manifest(self.manifest_folder, self.manifest)
         except OSError as error:
             self._manifest_dirty = True
             self.events.report("recorder", "manifest_failed", f"cannot write run.json: {error.strerror}")

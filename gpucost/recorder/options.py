@@ -14,7 +14,7 @@ BILLS = ("visible", "node")
 class RecordOptions:
     """The options of one recording; see `gpucost record --help` for their meaning. `None` means: not given."""
 
-    __slots__ = ("bill", "command", "gpus", "hz", "labels", "live", "name", "price", "quiet", "runs")
+    __slots__ = ("bill", "command", "gpus", "hz", "join", "labels", "live", "name", "price", "quiet", "runs")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class RecordOptions:
         bill: str = "visible",
         quiet: bool = False,
         live: bool = False,
+        join: str | None = None,
     ) -> None:
         self.command = command
         self.runs = runs
@@ -40,6 +41,7 @@ class RecordOptions:
         self.bill = bill
         self.quiet = quiet
         self.live = live
+        self.join = join
 
 
 VALUES = {
@@ -50,6 +52,7 @@ VALUES = {
     "--hz": "hz",
     "--gpus": "gpus",
     "--bill": "bill",
+    "--join": "join",
 }
 """Options with a value, and the field each sets; `--label` may be repeated."""
 
@@ -98,6 +101,8 @@ def check(options: RecordOptions) -> None:
     parse_labels(options.labels)
     if options.bill not in BILLS:
         raise UsageError(f"--bill is {options.bill!r}, but takes visible or node")
+    if options.join is not None and (options.runs is not None or options.name is not None or options.labels):
+        raise UsageError("--join takes a run that is there already, so it goes without --runs, --name and --label")
     price = options.price if options.price is not None else os.environ.get("GPUCOST_PRICE")
     if price:
         from gpucost.prices import parse_price

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpucost.collectors.base import Collector, Context, SourceUnavailable, Tier
+from gpucost.recorder.launch import name_thread
 
 _FIRST_BACKOFF_S = 1.0
 _LAST_BACKOFF_S = 60.0
@@ -118,6 +119,7 @@ class Runner(threading.Thread):
 
     def run(self) -> None:
         """The thread: start, sample on deadlines, stop."""
+        name_thread(self.name)
         try:
             if self._start():
                 self._sample_until_stopped()

@@ -30,6 +30,8 @@ def record(options: RecordOptions) -> int:
     _apply_configuration(options)
     host = rundir.safe_host(os.uname().nodename)
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
+    if options.join is not None:
+        return _join(options, _absolute(options.join), host, started_time_ns, started_mono_ns)
     runs = _absolute(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
     manifest = _first_manifest(options, run_dir, host, started_time_ns, started_mono_ns)
@@ -43,6 +45,43 @@ def record(options: RecordOptions) -> int:
     return _record_into(options, run_dir, host, manifest)
 
 
+def _join(options: RecordOptions, run_dir: str, host: str, time_ns: int, mono_ns: int) -> int:
+    """Record into a run that another machine is recording; what this machine says of itself stands in its own folder."""
+    _refuse_to_join(run_dir)
+    manifest = _first_manifest(options, run_dir, host, time_ns, mono_ns)
+    folder = rundir.host_dir(run_dir, host)
+    try:
+        os.mkdir(folder, 0o700)
+        rundir.add_host(run_dir, host)
+        _write_first_manifest(folder, manifest)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{rundir.printable(run_dir)} has a host {host} already",
+            hint="a machine can be in a run once; record another run",
+        ) from error
+    except OSError as error:
+        rundir.remove_joined(run_dir, host)
+        raise UsageError(f"cannot write to {rundir.printable(run_dir)}: {error.strerror}") from error
+    return _record_into(options, run_dir, host, manifest, joined=True)
+
+
+def _refuse_to_join(run_dir: str) -> None:
+    name = rundir.printable(run_dir)
+    try:
+        with open(rundir.manifest_path(run_dir), "rb") as file:
+            found = json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{name} is not a run that can be joined", hint="give the directory that holds its run.json"
+        ) from error
+    if not isinstance(found, dict) or found.get("status") != "recording":
+        raise UsageError(f"{name} is not being recorded any more", hint="record a run of its own")
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{name} is being recorded by another version of gpucost", hint="use the same version on all machines"
+        )
+
+
 def _absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
@@ -50,7 +89,9 @@ def _absolute(path: str) -> str:
         raise UsageError("the working directory is gone", hint="go to one that exists, or use --runs DIR") from error
 
 
-def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict[str, object]) -> int:
+def _record_into(
+    options: RecordOptions, run_dir: str, host: str, manifest: dict[str, object], *, joined: bool = False
+) -> int:
     from gpucost.recorder import launch  # signals of a kind that not every system has
 
     supervisor = launch.Supervisor()
@@ -60,14 +101,15 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
     try:
         command = supervisor.start(options.command, environ)
     except launch.CommandNotStartedError as error:
-        rundir.remove_empty(run_dir, host)
+        (rundir.remove_joined if joined else rundir.remove_empty)(run_dir, host)
         print(f"gpucost: {error}", file=sys.stderr)
         return error.exit_code
     launch.detach_stdio(keep_stderr=not options.quiet or options.live)
     try:
         from gpucost.recorder.machinery import Machinery
 
-        machinery = Machinery(options, supervisor, run_dir, host, manifest, environ)
+        folder = rundir.host_dir(run_dir, host) if joined else run_dir
+        machinery = Machinery(options, supervisor, run_dir, host, manifest, environ, manifest_folder=folder)
         machinery.start()
         machinery.serve()
     except Exception as error:  # noqa: BLE001 (whatever breaks here, the command runs on)
@@ -123,12 +165,23 @@ def _first_manifest(options: RecordOptions, run_dir: str, host: str, time_ns: in
 
 
 def _write_first_manifest(run_dir: str, manifest: dict[str, object]) -> None:
+    """Whole or not at all: a recorder that is killed here, or a disk that fills up, leaves no half of a manifest behind."""
     data = json.dumps(manifest, indent=1).encode()
-    fd = os.open(rundir.manifest_path(run_dir), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = os.path.join(run_dir, f"{rundir.TEMPORARY_MANIFEST}{os.getpid()}")
     try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, rundir.manifest_path(run_dir))
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
 
 
 def _environment(run_dir: str, host: str) -> dict[str, str]:

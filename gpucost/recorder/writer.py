@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gpucost.clock import Clock
+from gpucost.recorder.launch import name_thread
 from gpucost.store.journal import JournalWriter
 
 FLUSH_EVERY_S = 0.5
@@ -53,6 +54,7 @@ class WriterThread(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
+        name_thread(self.name)
         while not self._stop_asked.wait(FLUSH_EVERY_S):
             self._drain()
             self._keep_safe()

@@ -97,7 +97,7 @@ def _headline(report: Report) -> Iterator[str]:
             "GPU-hours": total.gpu_hours.text.removesuffix(" GPU-h"),
             "energy": total.energy_j.text,
         }
-        yield from _table(list(columns), [list(columns.values())], numbers=len(columns))
+        yield from table(list(columns), [list(columns.values())], numbers=len(columns))
     if total.note:
         yield f"> {prose(total.note)}"
         yield ""
@@ -109,7 +109,7 @@ def _uses(report: Report) -> Iterator[str]:
     total = report.total
     rows = [[use.use, use.gpu_time_s.text, use.share_pct.text, use.money.text, use.meaning] for use in report.uses]
     rows.append(["**total**", total.gpu_time_s.text, "100.0 %", f"**{total.money.text}**", ""])
-    yield from _table(["use", "GPU time", "share", "cost", "meaning"], rows, numbers=3, first=1)
+    yield from table(["use", "GPU time", "share", "cost", "meaning"], rows, numbers=3, first=1)
 
 
 def _gpus(report: Report) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _gpus(report: Report) -> Iterator[str]:
             f"**{total.money.text}**",
         ]
     )
-    yield from _table(
+    yield from table(
         ["GPU", "held", "busy", "idle", "mean power", "energy", "peak memory", "cost"], rows, numbers=7, first=1
     )
 
@@ -182,7 +182,7 @@ def _stages(report: Report) -> Iterator[str]:
             run.energy_j.text,
         ]
     )
-    yield from _table(["stage", "spans", "wall", "self", "total", "idle", "energy"], rows, numbers=6, first=1)
+    yield from table(["stage", "spans", "wall", "self", "total", "idle", "energy"], rows, numbers=6, first=1)
     yield "The column *self* adds up to the run; *total*, *idle* and *energy* include the sub-stages."
     yield ""
 
@@ -209,7 +209,7 @@ def _footer(report: Report) -> Iterator[str]:
         yield f"- {line.label}: {f'**{text}**' if line.warns and line.label == 'price' else text}"
 
 
-def _table(header: list[str], rows: Iterable[list[str]], *, numbers: int, first: int = 0) -> Iterator[str]:
+def table(header: list[str], rows: Iterable[list[str]], *, numbers: int, first: int = 0) -> Iterator[str]:
     """A table in which `numbers` columns from the `first` on are aligned to the right."""
     yield f"| {' | '.join(header)} |"
     aligned = ("---:" if first <= column < first + numbers else "---" for column in range(len(header)))

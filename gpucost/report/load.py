@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from gpucost.recording import Recording
     from gpucost.report.model import Report
 
+_COLUMNS = {
+    "recorder": (
+        "cpu_s",
+        "rss_bytes",
+        "ticks",
+        "ticks_late",
+        "ticks_missed",
+        "errors",
+        "driver_s",
+        "driver_calls",
+        "rows_dropped",
+    )
+}
+"""What the report itself reads of the recording, besides what the analyses do."""
+
 BUCKETS = 120
 """Into how many parts the run is cut for drawing, whatever the width of a terminal."""
 
@@ -45,6 +60,7 @@ def load_report(
     Raises:
         GpucostError: the run, an option or the configuration cannot be read.
     """
+    from gpucost.analyzers.reads import COLUMNS
     from gpucost.config import load as load_config
     from gpucost.store.reader import load
 
@@ -52,7 +68,7 @@ def load_report(
         config = load_config()
     settings = _settings(config, idle_after_s, idle_split)
     return report_of(
-        load(os.fspath(path)),
+        load(os.fspath(path), columns={**COLUMNS, **_COLUMNS}, grouped=("gpu", "gpu_process")),
         settings,
         config=config,
         price=price,

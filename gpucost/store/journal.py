@@ -20,8 +20,12 @@ JOURNAL_VERSION = 1
 MAX_LINE_BYTES = 256 << 10
 """No line of a journal is longer; a row that would be is dropped by the writer and skipped by the reader."""
 
+MAX_AGE_NS = 300_000_000_000
+"""Segments of this age are due for rotation, if nobody says otherwise."""
+
 MAX_BUFFER_BYTES = 4 << 20
 MAX_BUFFER_NS = 120_000_000_000
+_UNSYNCED_NS = 60_000_000_000
 _CHUNK_BYTES = 64 << 10
 _WAIT = {errno.ENOSPC, errno.EDQUOT}
 """After these a segment can be written on with; after any other, its handle may never work again."""
@@ -68,7 +72,7 @@ class JournalWriter:
         clock: Clock,
         *,
         max_bytes: int = 8 << 20,
-        max_age_ns: int = 300_000_000_000,
+        max_age_ns: int = MAX_AGE_NS,
     ) -> None:
         """Nothing is opened until there is something to write.
 
@@ -91,6 +95,7 @@ class JournalWriter:
         self._segments: dict[str, _Segment] = {}
         self._seqs: dict[str, int] = {}
         self._closed: list[str] = []
+        self._unsynced_ns: dict[str, int] = {}
         self._waiting: dict[str, deque[_Chunk]] = {name: deque() for name in TABLES}
         self._waiting_bytes = 0
         self._new_names = False
@@ -153,7 +158,7 @@ class JournalWriter:
             try:
                 self._sync_segment(segment)
             except OSError as error:
-                self._retire(table)
+                self._retire_unsynced(table)
                 self.last_error = _describe(error)
                 good = False
         if self._new_names:
@@ -319,6 +324,13 @@ class JournalWriter:
         except OSError as error:
             self.last_error = _describe(error)
         self._closed.append(segment.path)
+
+    def _retire_unsynced(self, table: str) -> None:
+        """Go on in a new segment after a sync that failed, but at most once a minute: a disk that can never sync gets no file a second."""
+        now, last = self._clock.mono_ns(), self._unsynced_ns.get(table)
+        if last is None or now - last >= _UNSYNCED_NS:
+            self._unsynced_ns[table] = now
+            self._retire(table)
 
     def _abandon(self, table: str) -> None:
         """Give a segment's handle up; one that holds nothing is removed, so that failing over and over makes no files."""

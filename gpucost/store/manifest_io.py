@@ -8,17 +8,15 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from gpucost.errors import DamagedRunError
-from gpucost.manifest import Manifest
+from gpucost.manifest import Manifest, merge
 from gpucost.recording import MAX_TIME_NS
-from gpucost.rundir import manifest_path, new_token, printable
+from gpucost.rundir import TEMPORARY_MANIFEST, host_dir, hosts, manifest_path, new_token, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_BYTES = 16 << 20
 """A manifest larger than this is not one of ours."""
-
-_TEMPORARY = ".run.json."
 
 
 def write_manifest(run_dir: str, manifest: Manifest) -> None:
@@ -28,7 +26,7 @@ def write_manifest(run_dir: str, manifest: Manifest) -> None:
         OSError: it cannot be written (disk full, read-only, directory gone). What was there before is untouched, and nothing is left behind.
     """
     data = json.dumps(_plain(manifest.to_json()), indent=2).encode("ascii") + b"\n"
-    temporary = os.path.join(run_dir, f"{_TEMPORARY}{os.getpid()}-{new_token(4)}")
+    temporary = os.path.join(run_dir, f"{TEMPORARY_MANIFEST}{os.getpid()}-{new_token(4)}")
     try:
         write_synced(temporary, data)
         os.replace(temporary, manifest_path(run_dir))
@@ -39,19 +37,49 @@ def write_manifest(run_dir: str, manifest: Manifest) -> None:
 
 
 def read_manifest(run_dir: str) -> Manifest:
-    """The manifest of a run directory.
+    """The manifest of a run directory, with what the hosts that joined the run say of themselves.
 
     Raises:
         DamagedRunError: there is none, it cannot be read, or it is not a manifest.
         NewerSchemaError: a newer gpucost wrote it.
     """
-    path = manifest_path(run_dir)
+    manifest = read_own_manifest(run_dir)
+    for folder in joined_folders(run_dir):
+        try:
+            manifest = merge(manifest, read_own_manifest(folder))
+        except DamagedRunError:
+            if os.path.exists(manifest_path(folder)):
+                raise
+            return read_manifest(run_dir)  # a recovery has just folded it into the run's own
+    return manifest
+
+
+def own_folder(run_dir: str, host: str) -> str:
+    """Where a host's recorder keeps its manifest: in the run directory, or in the host's folder if it joined the run."""
+    folder = host_dir(run_dir, host)
+    return folder if os.path.exists(manifest_path(folder)) else run_dir
+
+
+def joined_folders(run_dir: str) -> list[str]:
+    """The folders of the hosts that joined a run, each with a manifest of its own."""
+    folders = [host_dir(run_dir, host) for host in hosts(run_dir)]
+    return [folder for folder in folders if os.path.exists(manifest_path(folder))]
+
+
+def read_own_manifest(folder: str) -> Manifest:
+    """The manifest of one recorder: that in a run directory, or in the folder of a host that joined the run.
+
+    Raises:
+        DamagedRunError: there is none, it cannot be read, or it is not a manifest.
+        NewerSchemaError: a newer gpucost wrote it.
+    """
+    path = manifest_path(folder)
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise DamagedRunError(
-            f"{printable(run_dir)} has no run.json", hint="it is not a run, or its recorder died before it began"
+            f"{printable(folder)} has no run.json", hint="it is not a run, or its recorder died before it began"
         ) from error
     except OSError as error:
         raise DamagedRunError(f"{printable(path)} cannot be read: {error.strerror}") from error
@@ -69,7 +97,7 @@ def read_manifest(run_dir: str) -> Manifest:
 def remove_stale(run_dir: str) -> None:
     """Remove what a writer of the manifest that was killed left behind; only for when nobody writes it."""
     for name in os.listdir(run_dir):
-        if name.startswith(_TEMPORARY):
+        if name.startswith(TEMPORARY_MANIFEST):
             remove_quietly(os.path.join(run_dir, name))
 
 

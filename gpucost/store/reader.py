@@ -32,7 +32,11 @@ _MARK_SLACK_NS = 60_000_000_000
 
 
 def load(
-    path: str, *, tables: Collection[str] | None = None, columns: Mapping[str, Collection[str]] | None = None
+    path: str,
+    *,
+    tables: Collection[str] | None = None,
+    columns: Mapping[str, Collection[str]] | None = None,
+    grouped: Collection[str] = (),
 ) -> Recording:
     """Read a run directory.
 
@@ -41,17 +45,19 @@ def load(
         tables: only these tables have rows; None for all.
         columns: for each table named here, the only columns that its frame has besides its keys and its times on the run's axis. The
             frame of a long run is then as small as what is asked of it.
+        grouped: tables whose rows are to be in the order of what they are about (UUID, pid), and only within that in time order. A table
+            of millions of rows is there sooner, and whoever looks at one GPU after the other finds its rows side by side.
 
     Raises:
         DamagedRunError: the manifest or a sealed part cannot be read.
         NewerSchemaError: a newer gpucost wrote the run.
         UsageError: there is no such table or column.
     """
-    _check_selection(tables, columns or {})
+    _check_selection([*(tables or ()), *grouped], columns or {})
     for _ in range(_TRIES):
         # The last sealer may remove the stage file meanwhile; then all of it is in the stage table.
         with suppress(FileNotFoundError):
-            loader = Loader(path, tables, columns or {})
+            loader = Loader(path, tables, columns or {}, grouped)
             loader.read()
             return loader.recording()
     raise DamagedRunError(f"{printable(path)} changes faster than it can be read", hint="try again")
@@ -100,7 +106,13 @@ class Loader:
         problems: what was wrong.
     """
 
-    def __init__(self, path: str, tables: Collection[str] | None, columns: Mapping[str, Collection[str]]) -> None:
+    def __init__(
+        self,
+        path: str,
+        tables: Collection[str] | None,
+        columns: Mapping[str, Collection[str]],
+        grouped: Collection[str] = (),
+    ) -> None:
         # Whoever is gone before the manifest is read will not change it any more.
         locked = is_live(path)
         self.manifest = read_manifest(path)
@@ -111,7 +123,8 @@ class Loader:
         self._wanted = {name for name in TABLES if tables is None or name in tables}
         self._needed = set(TABLES) if self._closed_end() is None else self._wanted
         self.builders = {
-            name: FrameBuilder(TABLES[name], columns.get(name) if name in self._wanted else ()) for name in self._needed
+            name: FrameBuilder(TABLES[name], columns.get(name) if name in self._wanted else (), grouped=name in grouped)
+            for name in self._needed
         }
         self._last_mark_ns: int | None = None
 

@@ -11,10 +11,10 @@ from gpucost.errors import DamagedRunError, UsageError
 from gpucost.manifest import RECORDING, RECOVERED, Manifest
 from gpucost.marks import OpenSpan
 from gpucost.recording import Problem, ProblemLog
-from gpucost.rundir import DAMAGED, host_dir, hosts, is_live, new_token, printable
+from gpucost.rundir import DAMAGED, host_dir, hosts, is_live, manifest_path, new_token, printable
 from gpucost.schema import TABLES, StageRow
 from gpucost.store.layout import Part, list_host
-from gpucost.store.manifest_io import read_manifest, remove_stale, sync_directory, write_manifest
+from gpucost.store.manifest_io import joined_folders, read_manifest, remove_stale, sync_directory, write_manifest
 from gpucost.store.reader import END_BASIS_KEY, HostMarks, Loader
 from gpucost.store.seal import remove_stage_file, seal_host, sealing
 
@@ -80,6 +80,7 @@ def _recover(path: str, manifest: Manifest) -> RecoverResult:
     result = RecoverResult(manifest.run_id, manifest.status)
     remove_stale(path)
     for host in hosts(path):
+        remove_stale(host_dir(path, host))
         with sealing(host_dir(path, host), wait_s=0.0):
             _set_parts_aside(host_dir(path, host), result)
             _seal(host_dir(path, host), result)
@@ -187,4 +188,6 @@ def _close(path: str, loader: Loader, result: RecoverResult) -> None:
                 manifest, status=RECOVERED, recorder=recorder, end_time_ns=result.end_time_ns, end_mono_ns=end_mono_ns
             ),
         )
+        for folder in joined_folders(path):
+            os.unlink(manifest_path(folder))  # all of it is in the run's own now
         result.status, result.changed = RECOVERED, True

@@ -40,6 +40,7 @@ def read_table(folder: str, table: Table, columns: Collection[str], *, live: boo
         NewerSchemaError: a newer gpucost wrote one.
     """
     read: dict[str, FileRows] = {}
+    before: list[Part | Segment] = []
     for _ in range(_TRIES):
         parts, segments = list_host(folder).of(table.name)
         listed: list[Part | Segment] = [*parts, *segments]
@@ -51,11 +52,19 @@ def read_table(folder: str, table: Table, columns: Collection[str], *, live: boo
                     )
         except FileNotFoundError:
             # A sealer has put a part in its place; what is listed now is read instead, and what was read before is not read again.
+            if listed == before:
+                break  # nobody is at work here: the name leads to nothing
+            before = listed
             time.sleep(_WAIT_S)
         else:
             for one in listed:
                 yield read.pop(one.path)
             return
+    if listed == before:
+        lost = next(one.path for one in listed if one.path not in read)
+        raise DamagedRunError(
+            f"{printable(lost)} is a link to a file that is not there", hint="mend or remove the link"
+        )
     raise DamagedRunError(f"{printable(folder)} changes faster than it can be read", hint="try again")
 
 

@@ -90,3 +90,14 @@ def test_a_folder_in_the_file_s_place_is_one_line(tmp_path):
     (tmp_path / "gpucost.toml").mkdir()
     with pytest.raises(UsageError, match="cannot read"):
         config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hz = nan", "[carbon]\npue = nan", "idle_after = nan", "hz = " + "9" * 5000, "idle_after = " + "9" * 400, "hz = 1e" + "9" * 30,
+     "hz = " + "[" * 20_000],
+)  # fmt: skip
+def test_what_is_toml_and_no_number_is_one_line_too(tmp_path, text):
+    (tmp_path / "gpucost.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"gpucost\.toml"):
+        config.load(tmp_path)

@@ -5,33 +5,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import recording_tools
 from driver.scenario import Scenario, init_fails, init_hangs, slow
 from gpucost.store.reader import load
-
-GPUCOST = [sys.executable, "-m", "gpucost"]
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.02)
-    return value
+from recording_tools import fill, journal_lines, wait_until
 
 
-def started(runs, *argv, options=("--gpus", "sim:h100"), **more) -> subprocess.Popen:
-    command = [*GPUCOST, "record", "--runs", str(runs), *options, "--", *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
-
-
-def rows_written(runs) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in Path(runs).glob("*/host=*/journal/gpu.*.jsonl"))
+def started(runs, *argv, options=("--gpus", "sim:h100"), **more):
+    return recording_tools.started(runs, *argv, options=options, **more)
 
 
 @pytest.fixture
@@ -46,21 +32,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=False)
 
 
-def fill(path: Path) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        while os.write(handle, b"x" * 4096):
-            pass
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
-
-
 def test_a_disk_that_fills_up_stops_neither_the_command_nor_the_reading_of_what_fit(small_disk):
     runs = small_disk / "runs"
     with started(runs, "sh", "-c", "sleep 5; echo finished") as process:
-        wait_until(lambda: rows_written(runs) > 10)
+        wait_until(lambda: journal_lines(runs) > 10)
         fill(small_disk / "filler")
         out, err = process.communicate(timeout=90)
     assert process.returncode == 0
@@ -74,7 +49,7 @@ def test_a_disk_that_has_room_again_gets_the_rows_that_waited(small_disk):
     runs = small_disk / "runs"
     filler = small_disk / "filler"
     with started(runs, "sh", "-c", f"sleep 2.5; rm {filler}; sleep 1.5; echo finished") as process:
-        wait_until(lambda: rows_written(runs) > 5)
+        wait_until(lambda: journal_lines(runs) > 5)
         fill(filler)
         out, _ = process.communicate(timeout=90)
     assert (process.returncode, out) == (0, "finished\n")
@@ -87,7 +62,7 @@ def test_a_disk_that_has_room_again_gets_the_rows_that_waited(small_disk):
 def test_a_run_directory_that_disappears_does_not_disturb_the_command(tmp_path):
     runs = tmp_path / "runs"
     with started(runs, "sh", "-c", "sleep 2.5; echo finished") as process:
-        wait_until(lambda: rows_written(runs) > 5)
+        wait_until(lambda: journal_lines(runs) > 5)
         shutil.rmtree(runs)
         out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (0, "finished\n")
@@ -98,7 +73,7 @@ def test_a_run_directory_that_disappears_does_not_disturb_the_command(tmp_path):
 def test_a_recorder_that_is_suspended_leaves_a_gap_and_does_not_stretch_what_it_knows(tmp_path):
     runs = tmp_path / "runs"
     with started(runs, "sleep", "5") as process:
-        wait_until(lambda: rows_written(runs) > 8)
+        wait_until(lambda: journal_lines(runs) > 8)
         process.send_signal(signal.SIGSTOP)
         time.sleep(2.5)
         process.send_signal(signal.SIGCONT)

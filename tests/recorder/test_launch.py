@@ -133,6 +133,23 @@ def test_a_signal_ignored_by_the_parent_stays_ignored():
     assert done.stdout.strip() == "True"
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGQUIT", "SIGHUP"])
+def test_a_signal_that_the_parent_ignores_still_reaches_a_command_that_asks_for_it(name):
+    """A shell ignores INT and QUIT for what it starts in the background, and a program may want them all the same."""
+    code = (
+        "import signal, sys, time\n"
+        f"signal.signal(signal.{name}, lambda *a: sys.exit(41))\n"
+        "print('ready', flush=True); time.sleep(60)\n"
+    )
+    ignoring = ["env", f"--ignore-signal={name.removeprefix('SIG')}"]
+    if subprocess.run([*ignoring, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this env cannot ignore signals")
+    with subprocess.Popen([*ignoring, *launched(*python(code))], stdout=subprocess.PIPE, text=True) as process:
+        wait_for_line(process, "ready")
+        process.send_signal(getattr(signal, name))
+        assert process.wait(60) == 41
+
+
 def test_the_command_starts_with_the_signal_mask_and_the_pipe_signal_of_its_parent():
     code = (
         "import signal\n"

@@ -1,6 +1,5 @@
 """`gpucost record` from the outside: real processes, real run directories, read back through the store."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,23 +11,9 @@ import pytest
 
 from gpucost import rundir
 from gpucost.store.reader import load
+from recording_tools import GPUCOST, journal_lines, manifest, only_run, record, started, wait_until
 
-GPUCOST = [sys.executable, "-m", "gpucost"]
 BURN = "import time; end = time.monotonic() + {0}\nwhile time.monotonic() < end: sum(range(1000))"
-
-
-def record(runs, *argv, options=(), **more) -> subprocess.CompletedProcess:
-    command = [*GPUCOST, "record", "--runs", str(runs), *options, "--", *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, **more)
-
-
-def only_run(runs) -> str:
-    (found,) = [path for path in Path(runs).iterdir() if path.is_dir()]
-    return str(found)
-
-
-def manifest(run) -> dict:
-    return json.loads(Path(run, "run.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -148,23 +133,6 @@ def test_recordings_side_by_side_in_one_folder_do_not_clash(runs):
     found = [path for path in runs.iterdir() if path.is_dir()]
     assert len(found) == 4
     assert all(len(load(str(path)).frames["gpu"]) > 0 for path in found)
-
-
-def started(runs, *argv, options=()) -> subprocess.Popen:
-    command = [*GPUCOST, "record", "--runs", str(runs), *options, "--", *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.02)
-    return value
-
-
-def journal_lines(runs) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in runs.glob("*/host=*/journal/gpu.*.jsonl"))
 
 
 def test_a_recorder_killed_in_the_middle_loses_at_most_two_seconds_and_the_command_goes_on(runs, tmp_path):

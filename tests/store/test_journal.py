@@ -468,3 +468,19 @@ def test_whatever_happens_to_a_segment_reading_it_ends_in_rows_or_in_a_clear_err
             continue
         for row in set(rows) - known:
             assert [type(value) for value in row[:3]] == [int, int, str]
+
+
+def test_a_disk_that_can_never_sync_gets_a_new_segment_once_a_minute_and_not_at_every_try(tmp_path, monkeypatch):
+    clock = Clock()
+    log = JournalWriter(str(tmp_path), "w", clock)
+
+    def fail(_handle):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for second in range(180):
+        clock.now_ns = MONO_NS + second * 1_000_000_000
+        log.append("gpu", [gpu(second)])
+        assert not log.sync()
+    assert len(names_in(tmp_path)) == 4
+    assert sum(len(read_segment(str(path))[1]) for path in tmp_path.iterdir()) == 180

@@ -145,6 +145,20 @@ def test_rows_are_in_time_order_and_at_one_instant_in_the_order_of_what_they_are
     assert list(found.index) == list(range(5))
 
 
+@pytest.mark.parametrize("writers", [1, 2])
+def test_rows_can_come_gpu_by_gpu_each_in_time_order(run, writers):
+    for number in range(writers):
+        rows = [gpu(number / 4 + i / 2, f"GPU-{i % 3}") for i in range(60)]
+        write(run, "gpu", rows, writer=f"writer{number}")
+        seal_run(str(run), HOST, final=True)
+    grouped = load(str(run), grouped=["gpu"]).frames["gpu"]
+    assert len(grouped) == 60 * writers
+    assert grouped["gpu_uuid"].astype(str).is_monotonic_increasing
+    assert all(rows["t_ns"].is_monotonic_increasing for _, rows in grouped.groupby("gpu_uuid", observed=True))
+    in_time = grouped.sort_values(["t_ns", "gpu_uuid"], kind="stable").reset_index(drop=True)
+    pd.testing.assert_frame_equal(in_time, load(str(run)).frames["gpu"])
+
+
 def test_rows_that_are_there_twice_count_once(run):
     rows = [gpu(1, "GPU-a", power_w=5.0), gpu(1, "GPU-b"), gpu(2, "GPU-a")]
     write(run, "gpu", rows)
