@@ -32,7 +32,7 @@ class Peaks:
 
     Attributes:
         tflops: dtype to TFLOP/s (int8: TOP/s) at the vendor's clock; a MIG device has its share of SMs.
-        dram_gb_s: memory bandwidth, of the whole GPU also for a MIG device (its share is not known).
+        dram_gb_s: memory bandwidth; None for a MIG device, whose share is not known.
         book_clock_mhz: the SM clock that those peaks hold at, or None where it cannot be told.
         max_clock_mhz: the highest SM clock that the driver allows, or None.
         source: where the peaks come from, or None when the book does not know the model.
@@ -82,7 +82,7 @@ def peaks(device: Device) -> Peaks:
         warnings.append(f"memory bandwidth: the book says {book:.0f} GB/s, the device's properties {props:.0f} GB/s")
     return Peaks(
         tflops={dtype: peak * share for dtype, peak in found.items() if peak is not None},
-        dram_gb_s=max(filter(None, (book, props)), default=None),
+        dram_gb_s=None if device.parent_uuid else max(filter(None, (book, props)), default=None),
         book_clock_mhz=_book_clock(device, spec.fp16_tflops or spec.bf16_tflops, share),
         max_clock_mhz=device.sm_clock_max_mhz,
         source=f"{spec.source} (confidence {spec.confidence})",

@@ -201,5 +201,8 @@ def _watts(value: float | None) -> str | None:
 
 def _heat(profile: Profile) -> str | None:
     """Temperature at the end of the main product, in steps of 5 degrees: less does not move a rate."""
-    found = [one.temperature_c["end"] for one in profile.results if one.id.startswith("gemm.") and one.temperature_c]
-    return f"about {5 * round(found[0] / 5)} C" if found else None
+    heats = [
+        one.temperature_c.get("end") for one in profile.results if one.id.startswith("gemm.") and one.temperature_c
+    ]
+    known = [heat for heat in heats if heat is not None]
+    return f"about {5 * round(known[0] / 5)} C" if known else None

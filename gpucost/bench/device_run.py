@@ -93,6 +93,7 @@ class DeviceRun:
         self.steady: bool | None = None
         self.supported: set[str] = set()
         self.look = gates.Look(known=False)
+        self.strangers: set[int] = set()
         self.refused: str | None = None
         self.warnings: list[str] = []
         self._cold = False
@@ -113,9 +114,10 @@ class DeviceRun:
         self.progress.end(self.target.label, seconds)
         self.spans.append(("power.idle_no_ctx", start, end))
         rows = self.telemetry.between(self.power_uuid, start, end)
+        self.strangers = self.telemetry.foreign(self.target.uuid, start - _RECENT_NS, end, none_is_ours=True)
         self.look = gates.before(
             rows,
-            self.telemetry.foreign(self.target.uuid, start - _RECENT_NS, end),
+            self.strangers,
             listed=self.telemetry.processes_known(self.target.uuid),
             known_idle_w=self._known_idle_w,
         )
@@ -132,7 +134,9 @@ class DeviceRun:
         self.peaks = book.peaks(self.device)
         self.warnings += self.peaks.warnings
         if self.device.held_numa_node is not None:
-            self.worker.setup({"kind": "bind", "node": self.device.held_numa_node})
+            bound = self.worker.setup({"kind": "bind", "node": self.device.held_numa_node})
+            if bound.status != OK:
+                self.device.held_numa_node = None
         self.plan = self._plan_maker(self.device)
         self.progress.planned(self.target.label, self.plan.seconds - self.plan.look_s)
         return True
@@ -192,9 +196,9 @@ class DeviceRun:
 
     def warm_up(self, limit_s: float | None = None) -> None:
         """Run the plan's warm-up until rate, clock, temperature and power are steady, or its time is over."""
-        test = self.plan.warm_up
+        test = self._warm_up_test()
         limit = self.plan.warm_up_s if limit_s is None else limit_s
-        if test is None or test.dtype not in self.supported:
+        if test is None:
             self.progress.end(self.target.label, self.plan.warm_up_s if limit_s is None else 0.0)
             return
         self.progress.begin(self.target.label, "warming up", limit)
@@ -213,6 +217,13 @@ class DeviceRun:
         if windows:
             self.spans.append(("warm_up", *assess.span(windows)))
         self._cold = False
+
+    def _warm_up_test(self) -> Test | None:
+        """The plan's warm-up, or another product where the device lacks its dtype."""
+        if self.plan.warm_up is None:
+            return None
+        products = [test for test in self.plan.tests if test.request.get("kind") == "gemm"]
+        return next((test for test in (self.plan.warm_up, *products) if test.dtype in self.supported), None)
 
     def _warm_up_series(self, test: Test, windows: Sequence[Window]) -> dict[str, tuple[list[float], list[float]]]:
         rows = self.telemetry.between(self.power_uuid, *assess.span(windows))
@@ -369,9 +380,14 @@ class DeviceRun:
         """Flag what was measured while somebody else was on the device; the lists are a second apart, so a second on either side counts."""
         for name, start, end in self.spans:
             found = self.results.get(name.partition("/")[0])
-            seen = self.telemetry.foreign(self.target.uuid, start - _POLL_NS, end + _POLL_NS)
-            if seen and found is not None and CONTENDED not in found.flags:
+            if found is None or CONTENDED in found.flags:
+                continue
+            if self.saw_strangers(start - _POLL_NS, end + _POLL_NS):
                 found.flags.append(CONTENDED)
+
+    def saw_strangers(self, start_ns: int, end_ns: int) -> bool:
+        """Whether somebody else computed on the device then."""
+        return bool(self.telemetry.foreign(self.target.uuid, start_ns, end_ns, strangers=self.strangers))
 
     def derive(self) -> None:
         """What follows from all results together."""

@@ -84,7 +84,8 @@ def before(rows: Sequence[GpuRow], foreign: set[int], *, listed: bool, known_idl
         rows: samples of the device.
         foreign: processes on it (none of them can be ours yet).
         listed: whether the driver lists processes here.
-        known_idle_w: what the device drew when an earlier benchmark found it idle, if there was one.
+        known_idle_w: what the device drew when an earlier benchmark found it idle, if there was one. It counts where processes or activity cannot be
+            seen: otherwise a card that has just worked, and is still warm, would be taken for a shared one.
     """
     reasons = []
     if foreign:
@@ -94,7 +95,8 @@ def before(rows: Sequence[GpuRow], foreign: set[int], *, listed: bool, known_idl
         reasons.append(f"it is {utilization:.0f} % busy before anything was started")
     power = [row.power_w for row in rows if row.power_w is not None]
     middle = _median(power)
-    if known_idle_w and middle is not None and middle > IDLE_POWER * known_idle_w:
+    unseen = not listed or utilization is None
+    if unseen and known_idle_w and middle is not None and middle > IDLE_POWER * known_idle_w:
         reasons.append(f"it draws {middle:.0f} W; idle it drew {known_idle_w:.0f} W")
     return Look(bool(rows) and (listed or utilization is not None), reasons, middle, len(power))
 

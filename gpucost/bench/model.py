@@ -13,6 +13,7 @@ from gpucost.errors import DamagedRunError, NewerSchemaError
 
 SCHEMA = "gpucost.bench"
 VERSION = 1
+_MOST = 1e300  # what is read as infinite, or as an integer of a thousand digits, is no figure
 
 T = TypeVar("T")
 
@@ -238,7 +239,7 @@ class Profile:
         _check_schema(data)
         try:
             device = _known(Device, data["device"])
-            results = [_known(Result, one) for one in data.get("results", [])]
+            results = [_result(one) for one in data.get("results", [])]
             model = _known(PowerModel, data["power_model"]) if data.get("power_model") else None
             return _known(cls, {**data, "device": device, "results": results, "power_model": model})
         except (TypeError, KeyError, AttributeError) as error:
@@ -253,6 +254,13 @@ def _check_schema(data: Any) -> None:
         raise NewerSchemaError(
             f"the profile has version {version}, this gpucost reads up to {VERSION}", hint="upgrade gpucost"
         )
+
+
+def _result(data: dict[str, Any]) -> Result:
+    found = _known(Result, data)
+    if found.ci95 is not None and len(found.ci95) != 2:  # noqa: PLR2004 (both ends)
+        raise TypeError("ci95 has two ends")
+    return found
 
 
 def _known(kind: type[T], data: dict[str, Any]) -> T:
@@ -276,5 +284,5 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_fits(one, get_args(hint)[1]) for one in value.values())
     if origin is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
     return isinstance(value, origin) and (origin is bool or not isinstance(value, bool))

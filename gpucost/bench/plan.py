@@ -136,7 +136,7 @@ def device_plan(
         tests.append(_zeros_triad(4.0))
         tests.append(_memory_sweep(4.0))
     tests += _links(full=full, several_nodes=several_nodes)
-    tests += [_launch(what, 0.5 if full else 0.1) for what in ("enqueue", "throughput", "roundtrip", "graph_node")]
+    tests += [_launch(what, 0.5 if full else 0.2) for what in ("enqueue", "throughput", "roundtrip", "graph_node")]
     if full and main is not None:
         tests.append(_roofline(main, 8192, 20.0))
     return Plan(

@@ -286,7 +286,7 @@ class Session:
         if shared:
             for one in results:
                 one.ceiling = False
-        found = any(telemetry.foreign(run.target.uuid, start, end) for _, start, end in run.spans)
+        found = shared or any(run.saw_strangers(start, end) for _, start, end in run.spans)
         lost = telemetry.lost(run.target.uuid)
         return Profile(
             run_id=rundir.new_run_id(self.started_ns),
@@ -304,7 +304,7 @@ class Session:
             import_s=hello.get("import_s"),
             warm_up_s=run.warm_up_s,
             steady=run.steady,
-            contention="found" if found else run.look.verdict,
+            contention=_contention(run, found=found),
             shared=shared,
             power_scope=_power_scope(run),
             seed=run.plan.seed,
@@ -349,6 +349,12 @@ def _again(run: DeviceRun, name: str) -> Result | None:
         return run.measure(replace(test, seconds=TOGETHER_S, id=f"concurrent.{name}"), concurrent=True)
     finally:
         run.progress.end(run.target.label, 0.0)
+
+
+def _contention(run: DeviceRun, *, found: bool) -> str:
+    if found:
+        return "found"
+    return run.look.verdict if run.telemetry.parentage_known(run.target.uuid) else "unknown"
 
 
 def _power_scope(run: DeviceRun) -> str | None:

@@ -14,7 +14,7 @@ from gpucost.collectors.base import Context
 from gpucost.recorder.sampler import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from gpucost.collectors.base import Collector
     from gpucost.schema import GpuProcessRow, GpuRow
@@ -123,14 +123,32 @@ class Telemetry:
         """Whether the driver has given a process list of this GPU."""
         return any(row.processes is not None for row in self.all_rows(uuid))
 
-    def foreign(self, uuid: str, start_ns: int, end_ns: int) -> set[int]:
-        """Processes that are not ours and were on the GPU at a poll from `start_ns` to `end_ns`; those of unknown parentage count as not ours."""
+    def foreign(
+        self, uuid: str, start_ns: int, end_ns: int, *, none_is_ours: bool = False, strangers: Collection[int] = ()
+    ) -> set[int]:
+        """Processes of others that computed on the GPU at a poll from `start_ns` to `end_ns`. Displays do not count.
+
+        Args:
+            uuid: the GPU.
+            start_ns: on the monotonic clock, like `end_ns`.
+            end_ns: the end.
+            none_is_ours: nothing of ours was on the GPU, so whoever was is a stranger, also where the driver does not say whose a process is.
+            strangers: pids that are known not to be ours.
+        """
         with self._lock:
             return {
                 row.pid
                 for row in self._processes
-                if row.gpu_uuid == uuid and start_ns <= row.mono_ns <= end_ns and not row.in_run
+                if row.gpu_uuid == uuid
+                and start_ns <= row.mono_ns <= end_ns
+                and row.kind != "graphics"
+                and (row.in_run is False or row.pid in strangers or (none_is_ours and not row.in_run))
             }
+
+    def parentage_known(self, uuid: str) -> bool:
+        """Whether every process that was seen on the GPU could be told ours or not ours."""
+        with self._lock:
+            return all(row.in_run is not None for row in self._processes if row.gpu_uuid == uuid)
 
     def lost(self, uuid: str) -> str | None:
         """What the collector said when it lost a GPU, or None."""

@@ -140,12 +140,24 @@ def _sweep(one: Result) -> Table:
     columns = (*facts, one.unit, "95 % interval", *extra, "remark")
     table = Table(one.id, columns, frozenset(columns[:-1]))
     for point in one.points or []:
-        note = point.get("message") or ", ".join(_WORDS.get(flag, flag) for flag in point.get("flags", []))
+        flags = point.get("flags")
+        note = point.get("message") or (", ".join(map(str, flags)) if isinstance(flags, list) else "")
         cells = [f"{point.get(name, NONE)}" for name in facts]
-        cells += [number(point.get("sustained")), interval(point.get("ci95"))]
-        cells += [number(point.get(name)) for name in extra]
+        cells += [number(_plain(point.get("sustained"))), interval(_ends(point.get("ci95")))]
+        cells += [number(_plain(point.get(name))) for name in extra]
         table.rows.append((*cells, str(note)))
     return table
+
+
+def _plain(value: object) -> float | None:
+    """A number of a point, or None: points have no schema, and may come from anybody."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < 1e300 else None  # type: ignore[arg-type]  # noqa: PLR2004
+
+
+def _ends(value: object) -> list[float] | None:
+    ends = [one for one in map(_plain, value) if one is not None] if isinstance(value, list) else []
+    return ends if len(ends) == 2 else None  # noqa: PLR2004
 
 
 def _footer(profile: Profile) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpucost.report.material import Material
 
 _SECONDS_PER_HOUR = 3600
+_MOST_TFLOPS = 1e9
 _PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0))
 
 _BASES = {
@@ -51,7 +52,10 @@ def _rates(gpu: Gpu, profile: Profile | None) -> Rates:
     if profile is None and gpu.mig_parent_uuid is not None:
         return Rates({}, {})
     measured = {}
-    for dtype, rate in (profile.ceilings.get("gemm_tflops") or {}).items() if profile is not None else ():
+    stated = profile.ceilings.get("gemm_tflops") if profile is not None else None
+    for dtype, rate in stated.items() if isinstance(stated, dict) else ():
+        if not isinstance(rate, int | float) or not 0 < rate < _MOST_TFLOPS:
+            continue
         found = _ceiling(profile, dtype, rate)
         low, high = found.ci95 if found is not None and found.ci95 else (rate, rate)
         measured[dtype] = (min(low, rate), rate, max(high, rate))

@@ -25,13 +25,19 @@ def test_an_idle_device_is_free():
     [
         ({"gpu_util_pct": 0, "power_w": 70}, {4711}, "4711"),
         ({"gpu_util_pct": 30, "power_w": 70}, set(), "busy"),
-        ({"gpu_util_pct": 0, "power_w": 120}, set(), "120 W"),
     ],
 )
-def test_processes_activity_or_power_of_others_are_found(columns, foreign, word):
+def test_processes_or_activity_of_others_are_found(columns, foreign, word):
     look = gates.before(rows(**columns), foreign, listed=True, known_idle_w=70)
     assert look.verdict == "found"
     assert word in look.reasons[0]
+
+
+def test_power_counts_where_processes_or_activity_cannot_be_seen():
+    assert "120 W" in gates.before(rows(power_w=120), set(), listed=True, known_idle_w=70).reasons[0]
+    assert "120 W" in gates.before(rows(gpu_util_pct=0, power_w=120), set(), listed=False, known_idle_w=70).reasons[0]
+    warm = gates.before(rows(gpu_util_pct=0, power_w=120), set(), listed=True, known_idle_w=70)
+    assert warm.verdict == "none", "a card that has just worked is still warm"
 
 
 def test_a_device_that_cannot_be_asked_is_unknown_and_not_free():

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from benching.profiles import profile, result, samples
 from gpucost.bench import store
+from gpucost.bench.compare import compare
 from gpucost.bench.model import PowerModel, Profile
+from gpucost.bench.view import profile_page
 from gpucost.errors import DamagedRunError, GpucostError, NewerSchemaError, RunNotFoundError, UsageError
 from gpucost.schema import GpuRow
 
@@ -190,12 +192,30 @@ def test_a_field_of_the_wrong_type_is_damage_and_never_a_crash(name, value):
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(profile().to_json()["results"][0])), json_values)
 def test_whatever_a_result_holds_it_can_be_shown_or_is_damage(name, value):
-    from gpucost.bench.view import profile_page
-
     data = profile().to_json()
     data["results"][0][name] = value
+    _shown_or_damaged(data)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["m", "footprint_bytes", "sustained", "ci95", "flags", "message", "power_w"]), json_values
+        ),
+        max_size=3,
+    )
+)
+def test_whatever_a_point_holds_it_can_be_shown(points):
+    data = profile().to_json()
+    data["results"][0]["points"] = points
+    _shown_or_damaged(data)
+
+
+def _shown_or_damaged(data):
     try:
         read = Profile.from_json(data)
     except GpucostError:
         return
     profile_page(read)
+    compare(read, profile(), lambda _: [], lambda _: [])

@@ -20,9 +20,20 @@ def _here(value):
 
 
 class _OnTheHost(TorchFunctionMode):
+    """Makes every tensor in the host's memory; while a graph is captured, notes calls instead of making them."""
+
+    capturing = None
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = {name: _here(value) for name, value in (kwargs or {}).items() if name != "pin_memory"}
-        return func(*map(_here, args), **kwargs)
+        args = tuple(map(_here, args))
+        if self.capturing is not None:
+            self.capturing.append(lambda: func(*args, **kwargs))
+            return None
+        return func(*args, **kwargs)
+
+
+_mode = _OnTheHost()
 
 
 class Event:
@@ -49,13 +60,23 @@ class Stream:
 
 
 class CUDAGraph:
-    """Runs what was captured: the stand-in has nothing to capture with, so the capture itself counts as the first replay would."""
+    """Makes the calls that were noted."""
 
     def __init__(self):
-        self.nodes = 0
+        self.calls = []
 
     def replay(self):
-        self.kernel()
+        for call in self.calls:
+            call()
+
+
+@contextlib.contextmanager
+def capture(graph):
+    _mode.capturing = graph.calls
+    try:
+        yield
+    finally:
+        _mode.capturing = None
 
 
 def install(names, free_bytes):
@@ -90,30 +111,11 @@ def install(names, free_bytes):
     cuda.current_stream = lambda device=None: Stream(device)
     cuda.stream = lambda stream: contextlib.nullcontext()
     cuda._sleep = lambda cycles: None
-    _install_graphs(cuda)
+    cuda.CUDAGraph, cuda.graph = CUDAGraph, capture
+    cuda.cudart = lambda: SimpleNamespace(cudaHostRegister=lambda *_: 0, cudaHostUnregister=lambda *_: 0)
     real = torch.Generator
     torch.Generator = lambda device=CPU: real(_here(device))
-    _OnTheHost().__enter__()
-
-
-def _install_graphs(cuda):
-    """A graph notes the launches of its capture, and a replay makes as many."""
-    from gpucost.bench.kernels import launch
-
-    cuda.CUDAGraph = CUDAGraph
-    kernel = launch.LaunchTest._kernel
-
-    @contextlib.contextmanager
-    def capture(graph):
-        captured = []
-        launch.LaunchTest._kernel = captured.append
-        try:
-            yield
-        finally:
-            launch.LaunchTest._kernel = kernel
-        graph.kernel = lambda: [kernel(one) for one in captured]
-
-    cuda.graph = capture
+    _mode.__enter__()
 
 
 def visible():

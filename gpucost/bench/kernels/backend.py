@@ -66,7 +66,8 @@ class Backend(Protocol):
 
 
 def iterations(backend: Backend, launch: Callable[[], None], window_s: float) -> int:
-    """How many launches fill a window, found by doubling until a run is long enough to be trusted."""
+    """How many launches fill a window, found by doubling until a run is long enough to be trusted; the first launch, which loads things, is not counted."""
+    backend.once_s(launch, 1)
     count = 1
     while True:
         took = backend.once_s(launch, count)
@@ -87,6 +88,8 @@ class Cuda:
         self._properties = torch.cuda.get_device_properties(self.device)
         known = int(getattr(self._properties, "L2_cache_size", 0)) or MIN_LLC_BYTES
         self.llc_bytes = max(known, ROCM_LLC_BYTES) if self.kind == "rocm" else known
+        torch.zeros(1, device=self.device)  # from here on there is a context, whose idle power can be measured
+        self.synchronize()
 
     def synchronize(self) -> None:
         """Wait for everything that was launched."""

@@ -16,15 +16,16 @@ from gpucost.bench.kernels.backend import Cpu, Cuda
 from gpucost.bench.kernels.gemm import DTYPES, Gemm, Shape, precision
 from gpucost.bench.kernels.launch import LaunchTest
 from gpucost.bench.kernels.link import LinkTest, PeerTest
-from gpucost.bench.kernels.memory import ARRAYS, MemoryTest, array_bytes
+from gpucost.bench.kernels.memory import ARRAYS, SMALL_BYTES, Graphed, MemoryTest, array_bytes
+from gpucost.bench.model import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpucost.bench.kernels.backend import Backend
-    from gpucost.bench.model import Window
 
 _PROBE_N = 256
+_INT8_ROWS = 16
 
 
 class Kernel(Protocol):
@@ -65,9 +66,18 @@ class Cache:
         self._kernel, self._key = None, ()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+            empty_host_cache = getattr(torch._C, "_host_emptyCache", None)  # noqa: SLF001 (pinned memory has no public way)
+            if empty_host_cache is not None:
+                empty_host_cache()
 
 
 _cache = Cache()
+_NOT_OF_THE_OPERANDS = ("id", "seconds", "window_s", "verify")
+
+
+def _key(request: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a request decides its operands."""
+    return tuple(sorted((name, value) for name, value in request.items() if name not in _NOT_OF_THE_OPERANDS))
 
 
 def versions() -> dict[str, str | None]:
@@ -81,17 +91,29 @@ def versions() -> dict[str, str | None]:
 
 
 def gemm(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """Matrix products of one dtype and shape."""
+    """Matrix products of one dtype and shape.
+
+    Raises:
+        MemoryError: there is no memory for them.
+        NotImplementedError: the library has no such product.
+    """
     dtype = request["dtype"]
-    shape = Shape(request["m"], request["n"], request["k"])
     with precision(dtype):
-        if request.get("fit", True):
-            shape = _fitting(backend, dtype, shape, request)
-        elif Gemm.set_bytes(dtype, shape) > backend.budget_bytes():
-            raise MemoryError(f"{Gemm.set_bytes(dtype, shape) >> 20} MiB are not free")
-        key = ("gemm", dtype, shape, request.get("data", "randn"), request.get("seed", 0))
-        make = lambda: Gemm(backend, dtype, shape, data=key[3], seed=key[4])  # noqa: E731
-        return {**_measure(backend, _cache.get(key, make), request), "shape": [shape.m, shape.n, shape.k]}
+        kernel = _cache.get(_key(request), lambda: _make_gemm(backend, request))
+        reply = _measure(backend, kernel, request)
+    shape = kernel.shape if isinstance(kernel, Gemm) else Shape(0, 0, 0)
+    return {**reply, "shape": [shape.m, shape.n, shape.k]}
+
+
+def _make_gemm(backend: Backend, request: dict[str, Any]) -> Gemm:
+    dtype, shape = request["dtype"], Shape(request["m"], request["n"], request["k"])
+    if dtype == "int8" and backend.kind != "cpu" and shape.m <= _INT8_ROWS:
+        raise NotImplementedError(f"cuBLAS multiplies int8 from {_INT8_ROWS + 1} rows up")
+    if request.get("fit", True):
+        shape = _fitting(backend, dtype, shape, request)
+    elif Gemm.set_bytes(dtype, shape) > backend.budget_bytes():
+        raise MemoryError(f"{Gemm.set_bytes(dtype, shape) >> 20} MiB are not free")
+    return Gemm(backend, dtype, shape, data=request.get("data", "randn"), seed=request.get("seed", 0))
 
 
 def _fitting(backend: Backend, dtype: str, shape: Shape, request: dict[str, Any]) -> Shape:
@@ -158,31 +180,43 @@ def _has_tf32(backend: Backend) -> bool:
 
 
 def memory(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """A streaming kernel; `array_bytes` is grown past the cache and shrunk to the memory, unless `exact`."""
-    operation, wanted, seed = request["operation"], request["array_bytes"], request.get("seed", 0)
-    data = request.get("data", "randn")
+    """A streaming kernel; `array_bytes` is grown past the cache and shrunk to the memory, unless `exact`.
+
+    Raises:
+        MemoryError: there is no memory for it.
+    """
+    return _measure(backend, _cache.get(_key(request), lambda: _make_memory(backend, request)), request)
+
+
+def _make_memory(backend: Backend, request: dict[str, Any]) -> Kernel:
+    operation, wanted = request["operation"], request["array_bytes"]
     size = wanted if request.get("exact") else array_bytes(backend, ARRAYS[operation], wanted)
-    if size * ARRAYS[operation] > backend.budget_bytes():
-        raise MemoryError(f"{size * ARRAYS[operation] >> 20} MiB are not free")
-    make = lambda: MemoryTest(backend, operation, size, data=data, seed=seed)  # noqa: E731
-    return _measure(backend, _cache.get(("memory", operation, size, data, seed), make), request)
+    footprint = size * ARRAYS[operation]
+    if footprint > backend.budget_bytes():
+        raise MemoryError(f"{footprint >> 20} MiB are not free")
+    kernel = MemoryTest(backend, operation, size, data=request.get("data", "randn"), seed=request.get("seed", 0))
+    return Graphed(kernel, backend) if footprint < SMALL_BYTES and backend.kind != "cpu" else kernel
 
 
 def link(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     """Host-device copies."""
-    direction, size, pinned = request["direction"], request["size_bytes"], request["pinned"]
-    make = lambda: LinkTest(backend, direction, size, pinned=pinned, seed=request.get("seed", 0))  # noqa: E731
-    return _measure(backend, _cache.get(("link", direction, size, pinned), make), request)
+    direction, size, pinned, seed = (
+        request["direction"],
+        request["size_bytes"],
+        request["pinned"],
+        request.get("seed", 0),
+    )
+    make = lambda: LinkTest(backend, direction, size, pinned=pinned, seed=seed)  # noqa: E731
+    return _measure(backend, _cache.get(_key(request), make), request)
 
 
 def peer(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
     """Copies between two visible devices, timed on the one they start from."""
     del backend
-    source, target = request["source"], request["target"]
-    direction, size, seed = request["direction"], request["size_bytes"], request.get("seed", 0)
+    source, target, direction = request["source"], request["target"], request["direction"]
     start = Cuda(source)
-    make = lambda: PeerTest(start, target, direction, size, seed=seed)  # noqa: E731
-    return _measure(start, _cache.get(("peer", source, target, direction, size), make), request)
+    make = lambda: PeerTest(start, target, direction, request["size_bytes"], seed=request.get("seed", 0))  # noqa: E731
+    return _measure(start, _cache.get(_key(request), make), request)
 
 
 def devices(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
@@ -201,18 +235,23 @@ def smaller(request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def pin(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:
-    """What page-locking host memory costs: fresh buffers, kept until the end, so that none comes from torch's cache."""
-    from gpucost.bench.model import Window
+    """What page-locking host memory costs: the registration alone, of memory that is already there.
 
-    size, kept, windows = request["size_bytes"], [], []
+    Raises:
+        RuntimeError: the driver refuses.
+    """
+    runtime, size, windows = torch.cuda.cudart(), request["size_bytes"], []
     for _ in range(request["count"]):
+        memory = torch.ones(size, dtype=torch.uint8)
         began = time.monotonic_ns()
-        kept.append(torch.empty(size, dtype=torch.uint8, pin_memory=True))
+        code = int(runtime.cudaHostRegister(memory.data_ptr(), size, 0))
         ended = time.monotonic_ns()
+        if code:
+            raise RuntimeError(f"cudaHostRegister: error {code}")
         windows.append(Window(ended, ended - began, 1, float(size)))
-    del kept
+        runtime.cudaHostUnregister(memory.data_ptr())
     backend.synchronize()
-    return {"windows": windows, "footprint_bytes": size * len(windows), "errors": {}, "precision": "page-locking"}
+    return {"windows": windows, "footprint_bytes": size, "errors": {}, "precision": "page-locking"}
 
 
 def launch(backend: Backend, request: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KINDS = ("enqueue", "throughput", "roundtrip", "graph_node")
 _BATCH = 500  # under the depth of the driver's launch queue (about a thousand), or enqueueing would wait for the device
 _NODES = 1000
-_BLOCK_CYCLES = 40_000_000  # some 20 ms at GPU clocks: longer than enqueueing a batch takes
+_BLOCK_CYCLES = 12_000_000  # some 6 ms at GPU clocks: longer than enqueueing a batch takes
 
 
 class LaunchTest:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from gpucost.bench.kernels.backend import Backend
 
 
+_RANDOM_BYTES = 1 << 20
+
+
 class LinkTest:
     """Copies of `size` bytes in one direction (`h2d`, `d2h`) or in both at once (`both`), from pinned or pageable memory."""
 
@@ -17,7 +20,8 @@ class LinkTest:
         self.backend, self.direction, self.pinned = backend, direction, pinned
         generator = torch.Generator().manual_seed(seed)
         self._host = [self._host_buffer(size) for _ in range(2)]
-        self._host[0].random_(0, 256, generator=generator)
+        block = torch.randint(0, 256, (min(size, _RANDOM_BYTES),), dtype=torch.uint8, generator=generator)
+        self._host[0].copy_(block.repeat(-(-size // len(block)))[:size])  # all of it at random would take seconds
         self._device = [torch.zeros(size, dtype=torch.uint8, device=backend.device) for _ in range(2)]
         self._device[1].copy_(self._host[0].flip(0))
         self._streams = [torch.cuda.Stream(backend.device) for _ in range(2)] if direction == "both" else []
