@@ -12,6 +12,7 @@ from gpucost.collectors._nvml_library import SUCCESS, Nvml, check_alive, describ
 FieldStore = Callable[[list[Any], int, int], None]
 """Takes a row, a value and NVML's type of it, and writes a column."""
 
+_CALL = "nvmlDeviceGetFieldValues"
 _SIZE = 7  # numbers in one nvmlFieldValue_t: id, scope, time, latency, type, code, value
 _TYPE, _CODE, _VALUE = 4, 5, 6
 _FIELD = "IIqqIIQ"
@@ -36,6 +37,7 @@ class _Entry(NamedTuple):
     scope: int
     store: FieldStore
     cost_ns: int
+    seldom: bool
 
 
 class FieldBatch:
@@ -82,11 +84,11 @@ class Fields:
     def __init__(self, nvml: Nvml, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
-        self._bound = nvml.bind("nvmlDeviceGetFieldValues")
+        self._bound = nvml.bind(_CALL)
         self._entries: list[_Entry] = []
 
-    def offer(self, column: str, field_id: int, scope: int, store: FieldStore) -> Offer:
-        """Ask for one field by itself, and take it up unless the driver refuses it.
+    def offer(self, column: str, field_id: int, scope: int, store: FieldStore, *, seldom: bool = False) -> Offer:
+        """Ask for one field by itself, and take it up unless the driver refuses it; `seldom` means once a second.
 
         Raises:
             GpuGoneError: the GPU is not there.
@@ -99,13 +101,13 @@ class Fields:
         costs: list[int] = []
         code = SUCCESS
         while not costs or (min(costs) > _DEAR_NS and len(costs) < _TRIES):
-            code, took_ns = self._nvml.timed(call)
+            code, took_ns = self._nvml.timed(call, _CALL)
             code = code or int(array[0].nvmlReturn)
             check_alive(code)
             if refuses(code):
                 return Offer(describe(code))
             costs.append(took_ns)
-        self._entries.append(_Entry(column, field_id, scope, store, min(costs)))
+        self._entries.append(_Entry(column, field_id, scope, store, min(costs), seldom))
         return Offer("", int(array[0].valueType) if code == SUCCESS else UNSIGNED_LONG_LONG)
 
     def drop(self, column: str) -> None:
@@ -116,14 +118,17 @@ class Fields:
         """The fields in as few calls as possible, and at every how many ticks each call is to be made: dear fields stand alone."""
         if self._bound is None:
             return []
-        groups = [[entry for entry in self._entries if entry.cost_ns <= _DEAR_NS]]
+        cheap = [entry for entry in self._entries if entry.cost_ns <= _DEAR_NS]
+        groups = [[entry for entry in cheap if not entry.seldom]]
         groups += [[entry] for entry in self._entries if entry.cost_ns > _DEAR_NS]
+        groups.append([entry for entry in cheap if entry.seldom])
         once_a_second = max(1, round(1e9 / period_ns))
         found = []
         for group in filter(None, groups):
             batch = FieldBatch(self._bound, self._handle, self._array(len(group)), group)
             alone_and_very_dear = len(group) == 1 and batch.cost_ns > _VERY_DEAR_NS
-            found.append((batch, once_a_second if alone_and_very_dear else 1))
+            seldom = alone_and_very_dear or group[0].seldom
+            found.append((batch, once_a_second if seldom else 1))
         return found
 
     def _array(self, length: int) -> Any:

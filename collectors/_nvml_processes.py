@@ -257,17 +257,23 @@ class ProcessPoller(Paced):
     # Calling.
 
     def _list(self, function: Callable[..., int]) -> int:
-        return self._fill(_PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer))
+        return self._fill(
+            _PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer), "process lists"
+        )
 
     def _samples(self, function: Callable[..., int], since_us: int) -> int:
         since = ctypes.c_ulonglong(since_us)
-        return self._fill(_SAMPLE.size, lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since))
+        return self._fill(
+            _SAMPLE.size,
+            lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since),
+            "nvmlDeviceGetProcessUtilization",
+        )
 
-    def _fill(self, size: int, call: Callable[[], int]) -> int:
+    def _fill(self, size: int, call: Callable[[], int], name: str) -> int:
         """Make a call that fills the buffer with entries of a size; enlarge the buffer as long as it does not suffice."""
         while True:
             capacity = self._count.value = len(self._buffer) // size
-            code, took_ns = self._nvml.timed(call)
+            code, took_ns = self._nvml.timed(call, name)
             self.spent_ns += took_ns
             if code != INSUFFICIENT_SIZE or self._count.value <= capacity:
                 return code

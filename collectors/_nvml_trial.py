@@ -12,6 +12,7 @@ from typing import Any
 from gpucost.collectors._nvml_counters import EnergyCounter, WrappingCounter
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_fields import Fields, FieldStore
+from gpucost.collectors._nvml_gpm import offer_gpm
 from gpucost.collectors._nvml_library import (
     FUNCTION_NOT_FOUND,
     Nvml,
@@ -35,6 +36,19 @@ _GPU, _MODULE = 0, 1  # what a field is about
 _POWER_AVERAGE, _POWER_INSTANT = 185, 186
 _ENERGY, _ENERGY_BY_SCOPE = 83, 191
 _PCIE_SENT, _PCIE_RECEIVED = 197, 198
+_ALL_LINKS = 0xFFFFFFFF
+_KIB = 1024
+_NVLINK = {"nvlink_tx_bytes": 138, "nvlink_rx_bytes": 139}
+_HELD_DOWN = {
+    "sw_power_cap_ns": 74,
+    "sync_boost_ns": 76,
+    "sw_thermal_ns": 269,
+    "hw_thermal_ns": 270,
+    "hw_power_brake_ns": 271,
+}
+"""Column to the field that counts the time in which clocks were held down for this reason."""
+_MAX_GENERATION = 32
+_MAX_LANES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +87,15 @@ def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
     trial.memory()
     trial.clocks()
     trial.temperature()
+    trial.counters()
+    trial.link(period_ns)
     reader = trial.reader
     for batch, least_every in trial.fields.batches(period_ns):
         reader.probes.insert(
             0, Probe(batch.columns, batch.call, batch.store, failing=batch.failing, least_every=least_every)
         )
+        reader.probes[0].histogram = nvml.costs.of("nvmlDeviceGetFieldValues")
+    offer_gpm(nvml, device, reader)
     return reader
 
 
@@ -182,6 +200,37 @@ class _Trial:
         ]
         self._try(["temperature_c"], ways)
 
+    def counters(self) -> None:
+        """Time in which the clocks were held down, by reason, and bytes over NVLink; counters, so once a second loses nothing."""
+        for column, field_id in _HELD_DOWN.items():
+            self._count(column, field_id, _GPU, 1)
+        for column, field_id in _NVLINK.items():
+            self._count(column, field_id, _ALL_LINKS, _KIB)
+
+    def _count(self, column: str, field_id: int, scope: int, unit: int) -> None:
+        position = COLUMN[column]
+
+        def store(row: list[Any], value: int, kind: int) -> None:  # noqa: ARG001
+            if 0 <= value * unit <= _LARGEST_63:
+                row[position] = value * unit
+
+        reason = self.fields.offer(column, field_id, scope, store, seldom=True).reason
+        if reason:
+            self.reader.absent[column] = reason
+
+    def link(self, period_ns: int) -> None:
+        """The PCIe link as it is now, once a second."""
+        once_a_second = max(1, round(1e9 / period_ns))
+        for column, name, most in (
+            ("pcie_link_gen", "nvmlDeviceGetCurrPcieLinkGeneration", _MAX_GENERATION),
+            ("pcie_link_width", "nvmlDeviceGetCurrPcieLinkWidth", _MAX_LANES),
+        ):
+            self._settle(column, [_Call(name)], self._ranged(column, most))
+            if reason := self.reader.unavailable.pop(column, ""):
+                self.reader.absent[column] = reason
+            else:
+                self.reader.probes[-1].every = self.reader.probes[-1].least_every = once_a_second
+
     # How a metric is settled, and how a value is stored.
 
     def _settle(self, column: str, ways: Sequence[_Field | _Call], store: FieldStore) -> None:
@@ -213,11 +262,12 @@ class _Trial:
         call = self._nvml.bind(name, self._handle, *args)
         if call is None:
             return describe(FUNCTION_NOT_FOUND)
-        code, _ = self._nvml.timed(call)
+        code, _ = self._nvml.timed(call, name)
         check_alive(code)
         if refuses(code):
             return describe(code)
         self.reader.probes.append(Probe(columns, call, store))
+        self.reader.probes[-1].histogram = self._nvml.costs.of(name)
         return ""
 
     def _ranged(self, column: str, highest: int, convert: Callable[[int], Any] = int) -> FieldStore:

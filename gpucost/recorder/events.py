@@ -11,6 +11,7 @@ from gpucost.schema import EventRow
 _FOLD_NS = 60_000_000_000
 _STEP_NS = 500_000_000
 _MAX_MESSAGE = 500
+_EACH_COUNTS = frozenset({"xid", "ecc_error", "row_remap"})  # another message of these is another event
 
 
 class EventLog:
@@ -19,14 +20,14 @@ class EventLog:
     def __init__(self, emit: Callable[[str, tuple[Any, ...]], None], clock: Clock) -> None:
         self._emit = emit
         self._clock = clock
-        self._last_ns: dict[tuple[str, str, str | None], int] = {}
+        self._last_ns: dict[tuple[str, str, str | None, str], int] = {}
         self._lock = threading.Lock()
         self._offset_ns = clock.time_ns() - clock.mono_ns()
 
     def report(self, source: str, kind: str, message: str, *, subject: str | None = None) -> None:
         """Record one event, unless the same one was recorded within a minute."""
         now_ns = self._clock.mono_ns()
-        key = (source, kind, subject)
+        key = (source, kind, subject, message if kind in _EACH_COUNTS else "")
         with self._lock:
             last_ns = self._last_ns.get(key)
             if last_ns is not None and now_ns - last_ns < _FOLD_NS:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driver.scenario import Scenario
 
 BENCH = Path(__file__).parent / "nvml_bench.py"
@@ -23,6 +24,7 @@ class Observed:
     Attributes:
         gpu: rows of `gpu`, by column.
         gpu_process: rows of `gpu_process`, by column.
+        gpu_sample: rows of `gpu_sample`, by column.
         events: kind, message, subject.
         described: facts for the manifest.
         unavailable: message and permanence of a `SourceUnavailable`.
@@ -30,6 +32,7 @@ class Observed:
 
     gpu: list[dict[str, Any]]
     gpu_process: list[dict[str, Any]]
+    gpu_sample: list[dict[str, Any]]
     events: list[tuple[str, str, str | None]]
     described: dict[str, Any]
     out: list[Any]

@@ -6,9 +6,9 @@ import sys
 import threading
 
 import pytest
+
 from collector_harness import FakeClock, Lent
 from driver.scenario import Gpu, Scenario
-
 from gpucost import collectors
 from gpucost.clock import SystemClock
 from gpucost.collectors.base import Collector, SourceUnavailable, Tier

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from collector_harness import FakeProc, Lent
 
+from collector_harness import FakeProc, Lent
 from gpucost.clock import SystemClock
 from gpucost.collectors import machine
 from gpucost.collectors._proc import page_bytes

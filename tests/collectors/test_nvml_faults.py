@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from driver.scenario import (
     GIB,
     NS,
@@ -61,8 +62,8 @@ def refusing(column: str, code: int, **when: Any) -> list[Fault]:
 
 
 def nulls(row: dict[str, Any]) -> set[str]:
-    """The columns of a row that are null, but for the counts of processes, which not every row has."""
-    return {name for name, value in row.items() if value is None} - {"processes", "run_processes"}
+    """The columns of a row that are null, of those that every row has on a GPU that tells all."""
+    return {name for name in WAYS if row[name] is None}
 
 
 # Opening.
@@ -215,6 +216,14 @@ def test_a_call_that_goes_on_failing_is_told_and_asked_less_often(observe: Obser
 def test_a_gpu_that_tells_nothing_gives_no_rows(observe: Observe) -> None:
     """A row without a value would look like a reading."""
     faults = [fault for column in WAYS for fault in refusing(column, 3, gpu=0)]
+    faults += [
+        call_fails(name, 3, gpu=0)
+        for name in (
+            "nvmlDeviceGetFieldValues",
+            "nvmlDeviceGetCurrPcieLinkGeneration",
+            "nvmlDeviceGetCurrPcieLinkWidth",
+        )
+    ]
     seen = observe(Scenario(gpus=TWO, faults=faults), "bench.start()\nbench.fast(0, 1)")
     assert set(seen.column("gpu_uuid")) == {SECOND}
 

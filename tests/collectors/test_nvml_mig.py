@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from driver.scenario import GIB, MIB, NS, Gpu, Mig, Process, Scenario, gpu_lost
 
+from driver.scenario import GIB, MIB, NS, Gpu, Mig, Process, Scenario, gpu_lost
 from gpucost.collectors._nvml_devices import mig_fraction, mig_profile
 
 Observe = Callable[..., Any]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver.scenario import GIB, NS, Gpu, Process, Scenario, call_fails, garbage
 
+from driver.scenario import GIB, NS, Gpu, Process, Scenario, call_fails, garbage
 from gpucost.collectors._nvml_processes import Family, Trust, trust
 from gpucost.collectors._proc import Proc, start_time_ns
 

@@ -10,10 +10,10 @@ import time
 
 import psutil
 import pytest
-from collector_harness import FakeProc, Lent, stat_line
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector_harness import FakeProc, Lent, stat_line
 from gpucost.clock import SystemClock
 from gpucost.collectors import _proc
 from gpucost.collectors.base import SourceUnavailable

@@ -3,8 +3,8 @@
 import os
 
 import psutil
-from collector_harness import Lent
 
+from collector_harness import Lent
 from gpucost.collectors.recorder import RecorderCollector
 
 

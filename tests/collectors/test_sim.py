@@ -6,10 +6,10 @@ import sys
 import time
 
 import pytest
-from collector_harness import FakeProc, Lent
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector_harness import FakeProc, Lent
 from gpucost.clock import SystemClock
 from gpucost.collectors import sim
 from gpucost.collectors.base import SourceUnavailable

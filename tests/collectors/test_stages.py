@@ -6,8 +6,8 @@ import signal
 import subprocess
 
 import pytest
-from collector_harness import SECOND, FakeProc, Lent
 
+from collector_harness import SECOND, FakeProc, Lent
 from gpucost.collectors import _proc, stages
 from gpucost.collectors.stages import StagesCollector
 
