@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from gpucost.analyzers import energy as energies
-from gpucost.analyzers import frames, host, ledger, quality, utilization
+from gpucost.analyzers import frames, host, ledger, precision, quality, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
 from gpucost.analyzers.arrays import FloatArray, IntArray, rows_of, table, texts, truths
+from gpucost.analyzers.finer import refine
 from gpucost.analyzers.frames import GpuResult
 from gpucost.analyzers.holding import judge, read_polls
 from gpucost.analyzers.model import Analysis, Settings
@@ -41,7 +42,9 @@ class _Run:
     bounds: IntArray
     gpu: pd.DataFrame
     gpu_process: pd.DataFrame
+    gpu_sample: pd.DataFrame
     rows: dict[str, IntArray]
+    sample_rows: dict[str, IntArray]
     process_rows: dict[str, IntArray]
     visible_hosts: set[str | None]
     lost: dict[str, list[int]]
@@ -69,10 +72,14 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
     cubes = [result.cube for result in results]
     joules = [result.joules[:, energies.ENERGY] for result in results]
     period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
+    error_pct, lengths = precision.stage_energy(run.spans, [result.resolution_ns for result in results])
+    stages = ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns)
+    stages["energy_error_pct"] = error_pct
+    stages["energy_too_short"] = lengths < precision.TOO_SHORT
     return Analysis(
         ledger=ledger.ledger([result.uuid for result in results], run.spans, cubes),
         gpus=frames.gpus(results),
-        stages=ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns),
+        stages=stages,
         energy=frames.energy(results, run.spans),
         energy_gpus=frames.energy_gpus(results),
         timeline=frames.timeline(results),
@@ -80,7 +87,11 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         unknown_intervals=frames.unknown_intervals(results),
         idle_intervals=frames.idle_intervals(results),
         host=table(host.hosts(recording)),
-        notes=[note for result in results for note in result.notes] + quality.stage_notes(run.spans),
+        notes=[
+            *(note for result in results for note in result.notes),
+            *quality.stage_notes(run.spans),
+            *precision.notes(run.spans, error_pct, lengths),
+        ],
         period_ns=period_ns or None,
     )
 
@@ -89,6 +100,7 @@ def _read(recording: Recording, settings: Settings) -> _Run:
     end_ns = max(recording.end_ns, 0)
     gpu = recording.frames.get("gpu", pd.DataFrame())
     gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
+    gpu_sample = recording.frames.get("gpu_sample", pd.DataFrame())
     spans = read_spans(recording)
     placed = truths(gpu_process, "in_run") == 1
     return _Run(
@@ -101,7 +113,9 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         bounds=utilization.buckets(end_ns, settings.timeline_buckets),
         gpu=gpu,
         gpu_process=gpu_process,
+        gpu_sample=gpu_sample,
         rows=rows_of(gpu, "gpu_uuid"),
+        sample_rows=rows_of(gpu_sample, "gpu_uuid"),
         process_rows=rows_of(gpu_process, "gpu_uuid"),
         visible_hosts=set(texts(gpu_process[placed], "host")),
         lost=quality.lost_times(recording.frames.get("event")),
@@ -110,9 +124,10 @@ def _read(recording: Recording, settings: Settings) -> _Run:
 
 def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
-    ticks = read_ticks(run.gpu, rows)
-    period_ns = period_of(ticks, run.period_ns)
-    ticks = bridge(ticks, period_ns)
+    read = read_ticks(run.gpu, rows)
+    period_ns = period_of(read, run.period_ns)
+    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
+    ticks = bridge(refined, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = set(texts(run.gpu_process.iloc[process_rows[:1]], "host"))
@@ -133,13 +148,25 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         cube=cube,
         joules=_charged(joules, run.settings.idle_split),
         energy=energy,
-        summary=utilization.summary(parts, ticks, run.end_ns),
+        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": _within(read.t_ns, run.end_ns)},
         timeline=utilization.timeline(parts, ticks, run.bounds),
         holding_basis=holding.basis,
         unknown=unknown,
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
+        resolution_ns=precision.resolution_ns(read, _measured(run.recording.manifest.recorder, gpu.uuid)),
     )
+
+
+def _within(t_ns: IntArray, end_ns: int) -> int:
+    return int(((t_ns > 0) & (t_ns <= end_ns)).sum())
+
+
+def _measured(recorder: dict[str, Any], uuid: str) -> dict[str, Any] | None:
+    """The update periods of a GPU's sensors, as the recorder measured them."""
+    periods = recorder.get("sensor_periods_ns")
+    found = periods.get(uuid) if isinstance(periods, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _charged(joules: FloatArray, idle_split: str) -> FloatArray:
