@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-stage clean
+.PHONY: help demo test check format accuracy gpu-check bench-stage clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -36,8 +36,21 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+PEERS ?= .venv-peers
+
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check nvitop gpustat codecarbon zeus
+	@touch $@
+
+accuracy: $(STAMP) $(PEERS)/.installed  ## figures against the analytic truth, beside naive polling and other tools, into docs/accuracy.md
+	$(BIN)/python tests/accuracy/suite.py --peers $(PEERS)/bin/python --write docs/accuracy.md
+
+gpu-check: $(STAMP)  ## on a machine with an NVIDIA GPU: check it all on the real thing
+	$(BIN)/python -m pytest -m gpu -o addopts= --import-mode=importlib -q tests/gpu
+
 bench-stage: $(STAMP)  ## what a stage mark costs
 	$(BIN)/python benchmarks/bench_stage.py
 
 clean:  ## remove the environment and what was built
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

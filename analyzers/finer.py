@@ -46,8 +46,10 @@ def refine(ticks: Ticks, frame: pd.DataFrame, rows: IntArray) -> Ticks:
         power = floats(frame, "module_power_w", rows, low=0, high=MAX_POWER_W)
     some = (np.isfinite(util) | np.isfinite(power)) & ~np.isin(t_ns, ticks.t_ns)
     exact = np.isfinite(util) & np.isin(t_ns, ticks.t_ns)
-    covered = _covered(ticks.t_ns, t_ns[np.isfinite(util)])
+    stamps = np.isfinite(util)
+    covered = _covered(ticks.t_ns, t_ns[stamps])
     own = np.where(covered, np.nan, ticks.util)
+    own[covered & (ticks.t_ns < (t_ns[stamps][0] if stamps.any() else 0))] = util[stamps][0] if stamps.any() else np.nan
     place = np.searchsorted(ticks.t_ns, t_ns[exact])
     own[place] = util[exact]
     some &= np.append(True, t_ns[1:] > t_ns[:-1])
@@ -55,14 +57,15 @@ def refine(ticks: Ticks, frame: pd.DataFrame, rows: IntArray) -> Ticks:
 
 
 def _covered(t_ns: IntArray, stamps: IntArray) -> np.typing.NDArray[np.bool_]:
-    """Which ticks lie between two samples of utilization that follow each other."""
+    """Which ticks lie in a period that a sample of utilization speaks for."""
     if len(stamps) < _FEWEST:
         return np.zeros(len(t_ns), np.bool_)
     apart = np.diff(stamps)
     widest = min(_SPREAD * float(np.median(apart)), _WIDEST_NS)
     after = np.searchsorted(stamps, t_ns)
     inside = (after > 0) & (after < len(stamps))
-    found = np.zeros(len(t_ns), np.bool_)
+    # The first sample's own period began before it, and readings within it are of the period before.
+    found = (after == 0) & (stamps[0] - t_ns < np.median(apart))
     found[inside] = apart[after[inside] - 1] <= widest
     return found
 

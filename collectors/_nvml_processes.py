@@ -246,7 +246,8 @@ class ProcessPoller(Paced):
         if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
             since = newest - self._period_us
         self._last_seen_us = newest
-        return _means([sample for sample in samples if sample[1] > since and sample[0] in pids])
+        fresh = [sample for sample in samples if sample[1] > since]
+        return _means([sample for sample in fresh if sample[0] in pids], {sample[1] for sample in fresh})
 
     def _is_possible(self, sample: tuple[Any, ...]) -> bool:
         possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT
@@ -313,9 +314,20 @@ def _versions(nvml: Nvml) -> tuple[str, ...]:
     return ("v2",) if longer else ("v3", "v2")
 
 
-def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
+def _means(samples: Sequence[tuple[Any, ...]], times_us: Collection[int]) -> dict[int, Usage]:
+    """Mean use of each process over all the driver's samples.
+
+    The driver names at each sample only who was caught at work, so a process that a sample leaves out did nothing then: its mean is over
+    the samples of everybody. Where each process has one sample of its own time, that is a mean already.
+
+    Args:
+        samples: those of the processes that are asked for.
+        times_us: the times of all samples, whosever they are.
+    """
     sums: dict[int, tuple[int, int, int]] = {}
     for pid, _, sm, memory, _, _ in samples:
         sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
         sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
-    return {pid: Usage(sm / count, memory / count, count) for pid, (sm, memory, count) in sums.items()}
+    means_already = all(count == 1 for _, _, count in sums.values())
+    slots = 1 if means_already else len(times_us)
+    return {pid: Usage(sm / slots, memory / slots, count) for pid, (sm, memory, count) in sums.items()}
