@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpucost.analyzers.arrays import FloatArray, IntArray, floats, times
+from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray, floats, times
 from gpucost.analyzers.timeline import MAX_POWER_W, Ticks
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def refine(ticks: Ticks, frame: pd.DataFrame, rows: IntArray) -> Ticks:
     return _merged(ticks, own, t_ns[some], util[some], power[some])
 
 
-def _covered(t_ns: IntArray, stamps: IntArray) -> np.typing.NDArray[np.bool_]:
+def _covered(t_ns: IntArray, stamps: IntArray) -> BoolArray:
     """Which ticks lie in a period that a sample of utilization speaks for."""
     if len(stamps) < _FEWEST:
         return np.zeros(len(t_ns), np.bool_)
@@ -65,7 +65,7 @@ def _covered(t_ns: IntArray, stamps: IntArray) -> np.typing.NDArray[np.bool_]:
     after = np.searchsorted(stamps, t_ns)
     inside = (after > 0) & (after < len(stamps))
     # The first sample's own period began before it, and readings within it are of the period before.
-    found = (after == 0) & (stamps[0] - t_ns < np.median(apart))
+    found: BoolArray = (after == 0) & (stamps[0] - t_ns < np.median(apart))
     found[inside] = apart[after[inside] - 1] <= widest
     return found
 

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command("gpucost.cli.report", "Say what a run cost, by GPU, by stage and by use."),
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
+    "doctor": Command("gpucost.cli.doctor", "Say what this machine can measure, what not, and why."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),
 }
 """Every command by name, in the order of the overview."""

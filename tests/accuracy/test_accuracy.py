@@ -1,6 +1,5 @@
 """The accuracy suite in short: every scenario, against the analytic truth, within the bounds that docs/accuracy.md states."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,10 @@ def test_a_wrong_figure_would_miss_its_bound(stand_in_driver: Path) -> None:
     """The bounds can fail: the same outcome with figures that are off misses each of them."""
     by_name = {one.name: one for one in PLAYS}
     outcome = play(by_name["square-5s"], 1, stand_in_driver)
-    wrong: Callable[..., list[str]] = lambda **changes: list(
-        Outcome(outcome.play, 1, {**outcome.found, **changes}, {}).misses()
-    )
+
+    def wrong(**changes: float) -> list[str]:
+        return list(Outcome(outcome.play, 1, {**outcome.found, **changes}, {}).misses())
+
     assert wrong() == []
     assert len(wrong(energy_j=outcome.found["energy_j"] * 1.006)) == 1
     assert len(wrong(busy_s=outcome.found["busy_s"] * 0.98)) == 1

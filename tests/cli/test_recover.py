@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
-from run_maker import make_run
 
 from gpucost import rundir
+from run_maker import make_run
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import sys
 from types import ModuleType
 
 import pytest
-from run_maker import STARTED_NS, make_run
 
 from gpucost.cli import app
+from run_maker import STARTED_NS, make_run
 
 DAY_NS = 86_400_000_000_000
 

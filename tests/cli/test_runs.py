@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from run_maker import STARTED_NS, make_run
 
 S = 1_000_000_000
