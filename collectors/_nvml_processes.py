@@ -83,8 +83,16 @@ class Family:
     start.
     """
 
-    def __init__(self, root_pid: int, *, visible: bool = True, proc: _proc.Proc | None = None) -> None:
-        """Take the recorder's pid, and whether the driver's pids are pids here."""
+    def __init__(
+        self,
+        root_pid: int,
+        *,
+        visible: bool = True,
+        proc: _proc.Proc | None = None,
+        attached: _proc.Attached | None = None,
+    ) -> None:
+        """Take the recorder's pid, whether the driver's pids are pids here, and what belongs to the run from outside."""
+        self._attached = attached or _proc.Attached()
         self._root_pid = root_pid
         self._proc = proc or _proc.Proc()
         self._visible = visible and not self._proc.why_not()
@@ -114,7 +122,7 @@ class Family:
         for _ in range(_CLIMBS):
             above: _proc.Stat | None = stat
             while above is not None:
-                if above.ppid == self._root_pid:
+                if above.ppid == self._root_pid or self._attached.covers(above):
                     return True
                 if above.ppid <= 1:
                     return False

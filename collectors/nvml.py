@@ -7,7 +7,7 @@ a process on a GPU; and `samples`, once a second, what the driver kept between t
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpucost.collectors import _nvml_devices, _nvml_trial
+from gpucost.collectors import _nvml_devices, _nvml_trial, _proc
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_events import EventWatcher
@@ -156,7 +156,11 @@ class NvmlCollector:
         context.describe("gpus", [{**device.facts, "held": device.uuid in held} for device in chosen])
         inner = in_inner_namespace()
         self._trust = trust(versions.get("driver", ""), inner_namespace=inner)
-        self._family = Family(context.root_pid, visible=self._trust.pids)
+        self._family = Family(
+            context.root_pid,
+            visible=self._trust.pids,
+            attached=_proc.Attached(context.attached_pids, context.attached_names),
+        )
         periods = {FAST: self._fast_ns, PROCESSES: self._processes_ns, SAMPLES: self._processes_ns}
         self._pacers = {tier: Pacer(period_ns) for tier, period_ns in periods.items()}
         self._sampled = [_Sampled(device, context) for device in chosen]

@@ -47,6 +47,18 @@ def record(
             "--bill", metavar="visible|node", help="Bill the GPUs the command can see, or all of the machine's."
         ),
     ] = "visible",
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attach",
+            metavar="PID",
+            help="A process outside the command that belongs to the run too; may be repeated.",
+        ),
+    ] = None,
+    attach_name: Annotated[
+        list[str] | None,
+        typer.Option("--attach-name", metavar="NAME", help="The same, by the name of the program; may be repeated."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Show a status line while the command runs, when stderr is a terminal.")
@@ -69,5 +81,7 @@ def record(
         bill=bill,
         quiet=quiet,
         live=live,
+        attach=attach,
+        attach_names=attach_name,
     )
     raise typer.Exit(record_command(options))

@@ -138,9 +138,10 @@ def test_thinned_calls_keep_to_the_budget(given_costs: list[float]) -> None:
 def test_nothing_changes_while_calls_fit() -> None:
     """A tier within its budget is left alone, and so is one that exceeded it twice."""
     pacer = Pacer(100 * MS)
-    spent = [5 * MS, 30 * MS, 30 * MS, 5 * MS, 30 * MS, 30 * MS, 19 * MS]
+    within, beyond = round(0.9 * BUDGET_SHARE * 100 * MS), round(1.5 * BUDGET_SHARE * 100 * MS)
+    spent = [within, beyond, beyond, within, beyond, beyond, within]
     assert not any(pacer.wants_review(one) for one in spent)
-    assert [pacer.wants_review(30 * MS) for _ in range(3)] == [False, False, True]
+    assert [pacer.wants_review(beyond) for _ in range(3)] == [False, False, True]
 
 
 def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
