@@ -47,7 +47,7 @@ accuracy: $(STAMP) $(PEERS)/.installed  ## figures against the analytic truth, b
 	$(BIN)/python tests/accuracy/suite.py --peers $(PEERS)/bin/python --write docs/accuracy.md
 
 gpu-check: $(STAMP)  ## on a machine with an NVIDIA GPU: check it all on the real thing
-	$(BIN)/python -m pytest -m gpu -o addopts= --import-mode=importlib -q tests/gpu
+	GPUCOST_VALIDATION=docs/validation $(BIN)/python -m pytest -m gpu -q tests/gpu
 
 bench-stage: $(STAMP)  ## what a stage mark costs
 	$(BIN)/python benchmarks/bench_stage.py

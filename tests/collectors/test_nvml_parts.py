@@ -149,12 +149,12 @@ def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
     pacer, dear, cheap = Pacer(100 * MS), Paced("dear"), Paced("cheap")
     for _ in range(20):
         dear.took(60 * MS)
-        cheap.took(MS)
+        cheap.took(MS // 20)
     assert pacer.review([dear, cheap]) == [dear]
-    assert (dear.every, cheap.every) == (4, 1)
+    assert (dear.every, cheap.every) == (64, 1)
     for _ in range(40):
-        dear.took(MS)
-    reviews = [pacer.wants_review(MS) for _ in range(32)]
+        dear.took(MS // 20)
+    reviews = [pacer.wants_review(MS // 10) for _ in range(32)]
     assert reviews.count(True) == 2
     assert pacer.review([dear, cheap]) == []
     assert (dear.every, pacer.thinned) == (1, False)
