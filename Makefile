@@ -12,16 +12,17 @@ help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpucost needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpucost needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)  ## record an example agent and show what it cost
 	@echo "recording an example agent on $(DEMO_GPUS) (about 15 seconds)"
-	$(BIN)/gpucost record --name demo --gpus $(DEMO_GPUS) -- $(BIN)/python examples/agent.py
+	@$(BIN)/gpucost record --name demo --gpus $(DEMO_GPUS) -- $(BIN)/python examples/agent.py
 	@echo
-	$(BIN)/gpucost report latest
+	@$(BIN)/gpucost report latest
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto

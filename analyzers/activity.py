@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray, floats, texts, times
+from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray, distinct, floats, texts, times, truths
 from gpucost.analyzers.segments import count_over
 
 if TYPE_CHECKING:
@@ -145,11 +145,13 @@ def _activity(
     """For each active process, its first segment and SM utilization times nanoseconds in each segment from there on."""
     t_ns, known = times(frame, "t_ns", rows)
     sm, pid = floats(frame, "sm_util_pct", rows, low=0, high=100), floats(frame, "pid", rows, low=0, high=2**53)
-    polls = np.unique(np.concatenate((poll_ns, t_ns[known])))
+    polls = distinct(np.concatenate((poll_ns, t_ns[known])))
     spacing = int(np.median(np.diff(polls))) if len(polls) > 1 else _DEFAULT_POLL_NS
     before = np.append(polls[:1] - spacing, polls)[np.searchsorted(polls, t_ns)]
     since = np.maximum(before, t_ns - max(_LOOK_BACK_NS, 3 * spacing))
-    some = np.flatnonzero(known & (np.nan_to_num(sm) > 0) & np.isfinite(pid))
+    # Somebody else's pid, seen from a container, can be that of one of the run's own processes.
+    ours = truths(frame, "in_run", rows) != 0
+    some = np.flatnonzero(known & ours & (np.nan_to_num(sm) > 0) & np.isfinite(pid))
     some = some[np.lexsort((t_ns[some], pid[some]))]
     hosts = texts(frame.iloc[rows[:1]], "host")
     found = {}

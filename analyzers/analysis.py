@@ -11,7 +11,7 @@ import pandas as pd
 from gpucost.analyzers import energy as energies
 from gpucost.analyzers import frames, host, ledger, precision, quality, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
-from gpucost.analyzers.arrays import FloatArray, IntArray, rows_of, table, texts, truths
+from gpucost.analyzers.arrays import FloatArray, IntArray, distinct_texts, rows_of, table, truths
 from gpucost.analyzers.finer import refine
 from gpucost.analyzers.frames import GpuResult
 from gpucost.analyzers.holding import judge, read_polls
@@ -46,7 +46,7 @@ class _Run:
     rows: dict[str, IntArray]
     sample_rows: dict[str, IntArray]
     process_rows: dict[str, IntArray]
-    visible_hosts: set[str | None]
+    visible_hosts: set[str]
     lost: dict[str, list[int]]
 
     @property
@@ -97,7 +97,7 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
 
 
 def _read(recording: Recording, settings: Settings) -> _Run:
-    end_ns = max(recording.end_ns, 0)
+    end_ns = max(int(recording.end_ns), 0)
     gpu = recording.frames.get("gpu", pd.DataFrame())
     gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
     gpu_sample = recording.frames.get("gpu_sample", pd.DataFrame())
@@ -117,7 +117,7 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         rows=rows_of(gpu, "gpu_uuid"),
         sample_rows=rows_of(gpu_sample, "gpu_uuid"),
         process_rows=rows_of(gpu_process, "gpu_uuid"),
-        visible_hosts=set(texts(gpu_process[placed], "host")),
+        visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
     )
 
@@ -130,7 +130,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     ticks = bridge(refined, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
-    hosts = set(texts(run.gpu_process.iloc[process_rows[:1]], "host"))
+    hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
     holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
     used = classify(parts, ticks, holding, run.settings.idle_after_ns)
     edges = run.segments.boundaries_ns

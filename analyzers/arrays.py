@@ -78,6 +78,21 @@ def texts(frame: pd.DataFrame, column: str) -> list[str | None]:
     return [value if isinstance(value, str) else None for value in frame[column].tolist()]
 
 
+def distinct_texts(frame: pd.DataFrame, column: str) -> set[str]:
+    """The different texts of a column."""
+    if column not in frame.columns:
+        return set()
+    return {value for value in frame[column].unique().tolist() if isinstance(value, str)}
+
+
+def distinct(values: IntArray) -> IntArray:
+    """The different values in ascending order; fast where they are nearly so already, as times are."""
+    ordered = np.sort(values, kind="stable")
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
 def table(columns: Mapping[str, Any], index: str | None = None) -> pd.DataFrame:
     """A frame of equally long columns. Text keeps the object type: a name may hold what a typed column cannot.
 

@@ -156,11 +156,11 @@ def judge(ticks: Ticks, polls: Polls, reserved_bytes: float | None, *, pids_visi
     says = np.where(polls.run > 0, HELD, FREE).astype(np.int8)
     if blind or own:
         says[(polls.run + polls.others == 0) if blind else polls.run > 0] = UNSURE
-    by_polls = _between(ticks, polls.tick, says, active)
+    share, foreign, headcount = _shares(ticks.t_ns, polls)
+    by_polls = _between(ticks, polls.tick, says, active & ~foreign)
     by_memory = np.where(np.isnan(ticks.memory_bytes), UNSURE, np.where(bare, FREE, HELD)).astype(np.int8)
     by_memory[active] = HELD
     state = np.where(by_polls == UNSURE, by_memory, by_polls).astype(np.int8)
-    share, foreign, headcount = _shares(ticks.t_ns, polls)
     basis = np.where(by_polls != UNSURE, 0, np.where(np.isnan(ticks.memory_bytes), 2, 1))
     return Holding(
         state=state,
@@ -233,15 +233,15 @@ def _changing(
 ) -> npt.NDArray[np.int8]:
     """The state of every tick as if the polls around it differed.
 
-    A GPU is taken at the first sign of use, and released after the last one; a sign is a kernel, or memory above the level that the
-    poll of the free GPU saw. Ticks that show neither memory nor utilization say nothing.
+    A GPU is taken at the first sign of use, and released after the last one; a sign is a kernel that can be nobody else's, or memory
+    above the level that the poll of the free GPU saw. Ticks that show neither memory nor utilization say nothing.
 
     Args:
         ticks: the readings.
         poll_tick: the tick of each poll.
         before: for every tick, the number of the poll before it.
         taken: for every tick, the poll before it found the GPU free.
-        active: for every tick, a kernel ran.
+        active: for every tick, a kernel ran and only processes of the run were there.
     """
     here = np.arange(len(ticks))
     start = poll_tick[np.clip(before, 0, len(poll_tick) - 1)]

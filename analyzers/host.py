@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpucost.analyzers.arrays import floats, texts, times
+from gpucost.analyzers.arrays import distinct_texts, floats, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ COLUMNS = ("host", "cpu_util_mean_pct", "memory_used_peak_bytes", "processes_pea
 def hosts(recording: Recording) -> dict[str, Any]:
     """CPU, memory and the tree of every host, as columns; NaN where nothing was measured."""
     machine, process = recording.frames.get("machine"), recording.frames.get("process")
-    named = {name for frame in (machine, process) if frame is not None for name in texts(frame, "host") if name}
+    named = {name for frame in (machine, process) if frame is not None for name in distinct_texts(frame, "host")}
     names = sorted(named | set(recording.manifest.hosts))
     rows = [{**_machine_of(machine, name), **_tree_of(process, name)} for name in names]
     figures = {column: np.array([row[column] for row in rows], np.float64) for column in COLUMNS[1:]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpucost.analyzers.arrays import floats, texts, times, truths
+from gpucost.analyzers.arrays import distinct, floats, texts, times, truths
 from gpucost.analyzers.model import NO_STAGE, PATH_SEPARATOR
 
 if TYPE_CHECKING:
@@ -115,15 +115,13 @@ def read_spans(recording: Recording) -> Spans:
     rows = np.flatnonzero(started)
     rows = rows[np.argsort(start[rows], kind="stable")]
     process = _processes(frame)
-    open_rows = [int(row) for row in rows if not ended[row]]
-    for row, closed in zip(
-        open_rows, _closings(recording, [(process[row], int(start[row])) for row in open_rows]), strict=True
-    ):
-        end[row] = closed
-    oddities["left open"] = len(open_rows)
+    still_open = rows[~ended[rows]].tolist()
+    end[still_open] = _closings(recording, [(process[row], int(start[row])) for row in still_open])
+    oddities["left open"] = len(still_open)
     ids, parent_ids, names = (texts(frame, column) for column in ("stage_id", "parent_id", "name"))
     links = _links([ids[row] for row in rows], [parent_ids[row] for row in rows], oddities)
-    parent, path, paths = _places(links, [_name(names[row]) for row in rows], oddities)
+    parent, found, unordered = _places(links, [_name(names[row]) for row in rows], oddities)
+    path, paths = _in_order(found, unordered, start[rows].tolist())
     return Spans(
         start_ns=np.clip(start[rows], 0, end_ns),
         end_ns=np.clip(np.maximum(end, start)[rows], 0, end_ns),
@@ -183,7 +181,7 @@ def _cut_cycles(links: list[int]) -> int:
 def _places(
     links: Sequence[int], names: Sequence[str], oddities: Counter[str]
 ) -> tuple[list[int], list[int], list[Path]]:
-    """Parent span and path of every span, and all paths, in order of the first span of each."""
+    """Parent span and path of every span, and all paths."""
     parents, found = [-1] * len(links), [-1] * len(links)
     paths: list[Path] = []
     known: dict[tuple[int, str], int] = {}
@@ -199,7 +197,7 @@ def _places(
                 known[key] = len(paths)
                 paths.append(_path(paths, *key))
             parents[one], found[one] = above, known[key]
-    return parents, *_by_first_span(found, paths)
+    return parents, found, paths
 
 
 def _unplaced(number: int, links: Sequence[int], found: Sequence[int]) -> list[int]:
@@ -218,9 +216,18 @@ def _path(paths: Sequence[Path], parent: int, name: str) -> Path:
     return Path(above.text + PATH_SEPARATOR + written(name), name, parent, above.depth + 1)
 
 
-def _by_first_span(found: list[int], paths: list[Path]) -> tuple[list[int], list[Path]]:
-    """Renumber the paths by the first span of each; spans are in order of start."""
-    order = list(dict.fromkeys(found))
+def _in_order(found: Sequence[int], paths: Sequence[Path], starts: Sequence[int]) -> tuple[list[int], list[Path]]:
+    """Renumber the paths by their first start, a parent before a child that starts with it.
+
+    Args:
+        found: path of every span, spans in order of start.
+        paths: the paths.
+        starts: start of every span.
+    """
+    first: dict[int, int] = {}
+    for path, start in zip(found, starts, strict=True):
+        first.setdefault(path, start)
+    order = sorted(first, key=lambda path: (first[path], paths[path].depth))
     rank = {old: new for new, old in enumerate(order)}
     moved = [Path(p.text, p.name, rank.get(p.parent, -1), p.depth) for p in (paths[old] for old in order)]
     return [rank[one] for one in found], moved
@@ -253,7 +260,7 @@ def _lives(
     if not wanted or frame is None or not len(frame) or "pid" not in frame.columns:
         return lives, _DEFAULT_POLL_NS
     t_ns, known = times(frame, "t_ns")
-    spacing = np.diff(np.unique(t_ns[known]))
+    spacing = np.diff(distinct(t_ns[known]))
     poll_ns = int(np.median(spacing)) if len(spacing) else _DEFAULT_POLL_NS
     dead = frame["state"].isin(_DEAD).to_numpy() if "state" in frame.columns else np.zeros(len(frame), np.bool_)
     rows = np.flatnonzero(known & ~dead & frame["pid"].isin([pid for _, pid in wanted]).to_numpy())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpucost.analyzers.arrays import FloatArray, IntArray, floats, times
+from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray, floats, times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ class Partition:
     end_ns: IntArray
     tick: IntArray
     next_tick: IntArray
-    follows: np.typing.NDArray[np.bool_]
+    follows: BoolArray
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -171,10 +171,10 @@ def bridge(ticks: Ticks, period_ns: int) -> Ticks:
 
 def _filled(t_ns: IntArray, values: FloatArray, most_ns: int, how: str) -> FloatArray:
     """Give unknown values the `later` or `earlier` known one, or what lies `between`, where those two are near enough."""
-    known = np.flatnonzero(np.isfinite(values))
-    missing = np.flatnonzero(np.isnan(values))
-    if not len(known) or not len(missing):
+    unknown = np.isnan(values)
+    if not unknown.any() or unknown.all():
         return values
+    known, missing = np.flatnonzero(~unknown), np.flatnonzero(unknown)
     after = np.searchsorted(known, missing)
     inside = (after > 0) & (after < len(known))
     missing, after = missing[inside], after[inside]

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from gpucost.analyzers.arrays import FloatArray, IntArray
     from gpucost.analyzers.timeline import Partition, Ticks
 
-TIMELINE_COLUMNS = ("gpu_uuid", "bucket", "start_ns", "end_ns", "util_pct", "power_w", "memory_used_bytes")
-
 
 def summary(parts: Partition, ticks: Ticks, end_ns: int) -> dict[str, Any]:
     """Means and peaks of one GPU, NaN where nothing was measured.

@@ -113,7 +113,7 @@ class EventWatcher(threading.Thread):
         code = self._nvml.timed(register, "nvmlDeviceRegisterEvents")[0] if register and wanted else _TIMED_OUT
         if code == SUCCESS:
             self.watched += 1
-            self._titles[handle.value or 0] = (device.title, device.uuid)
+            self._titles[ctypes.cast(device.handle, ctypes.c_void_p).value or 0] = (device.title, device.uuid)
         elif code == _UNKNOWN and not self.watched:
             free = self._nvml.bind("nvmlEventSetFree", self._set)
             self._nvml.timed(free or partial(int, 0), "nvmlEventSetFree")

@@ -1,21 +1,24 @@
-"""Field values: many readings in one call to the driver, with one prepared array."""
+"""Field values: many readings in one call to the driver."""
 
 import ctypes
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from gpucost.collectors._nvml_counters import UNSIGNED_INT, UNSIGNED_LONG_LONG
-from gpucost.collectors._nvml_library import SUCCESS, Nvml, check_alive, describe, refuses
+from gpucost.collectors._nvml_answers import Answers
+from gpucost.collectors._nvml_counters import UNSIGNED_LONG_LONG
+from gpucost.collectors._nvml_library import FUNCTION_NOT_FOUND, SUCCESS, Nvml, check_alive, describe, refuses
+from gpucost.collectors._nvml_reader import VALUE_LETTERS, Plain, Probe, Slot, Special
 
-FieldStore = Callable[[list[Any], int, int], None]
-"""Takes a row, a value and NVML's type of it, and writes a column."""
+Make = Callable[[int], Plain | Special]
+"""Makes a column, given where its value will be among the answers."""
+
+# nvmlFieldValue_t: id, scope, time, latency (u32, u32, i64, i64), then type and code (u32), then eight bytes of value.
+_FIELD = struct.Struct("<IIqqIIQ")
+_TYPE_AT, _CODE_AT, _VALUE_AT = 24, 28, 32
 
 _CALL = "nvmlDeviceGetFieldValues"
-_SIZE = 7  # numbers in one nvmlFieldValue_t: id, scope, time, latency, type, code, value
-_TYPE, _CODE, _VALUE = 4, 5, 6
-_FIELD = "IIqqIIQ"
 _TRIES = 5  # to find a field cheap: the first asking may do more than later ones, and any may be interrupted
 
 # A field that takes longer than the first is asked by itself, so that it can be asked less often than the others; one that takes longer
@@ -35,108 +38,76 @@ class _Entry(NamedTuple):
     column: str
     field_id: int
     scope: int
-    store: FieldStore
+    kind: int
+    make: Make
     cost_ns: int
-    seldom: bool
-
-
-class FieldBatch:
-    """Some fields of one device, asked with one call."""
-
-    def __init__(self, function: Callable[..., int], handle: Any, array: Any, entries: Sequence[_Entry]) -> None:
-        for slot, entry in zip(array, entries, strict=True):
-            slot.fieldId, slot.scopeId = entry.field_id, entry.scope
-        self.columns = tuple(entry.column for entry in entries)
-        self.cost_ns = sum(entry.cost_ns for entry in entries)
-        self.call: Callable[[], int] = partial(function, handle, ctypes.c_int(len(entries)), ctypes.byref(array))
-        self.failing: dict[str, int] = {}
-        self._array = array
-        self._unpack = struct.Struct("<" + _FIELD * len(entries)).unpack_from
-        self._stores = [(entry.column, entry.store) for entry in entries]
-
-    def store(self, row: list[Any]) -> None:
-        """Read the answers of the last call into a row; `failing` holds columns and codes of those that did not answer.
-
-        Raises:
-            GpuGoneError: a field says that the GPU is not there.
-        """
-        data = self._unpack(self._array)
-        self.failing.clear()
-        at = 0
-        for column, store in self._stores:
-            code = data[at + _CODE]
-            if code == SUCCESS:
-                kind, value = data[at + _TYPE], data[at + _VALUE]
-                if kind == UNSIGNED_INT:
-                    value &= 0xFFFFFFFF  # the union's other half is not written
-                elif kind != UNSIGNED_LONG_LONG:
-                    value = whole_number(kind, value)
-                store(row, value, kind)
-            else:
-                check_alive(code)
-                self.failing[column] = code
-            at += _SIZE
 
 
 class Fields:
-    """Finds out which fields a device has, and makes batches of them."""
+    """Finds out which fields a device has, and makes calls for them."""
 
     def __init__(self, nvml: Nvml, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
-        self._bound = nvml.bind(_CALL)
+        self._function = nvml.bind(_CALL)
         self._entries: list[_Entry] = []
 
-    def offer(self, column: str, field_id: int, scope: int, store: FieldStore, *, seldom: bool = False) -> Offer:
-        """Ask for one field by itself, and take it up unless the driver refuses it; `seldom` means once a second.
+    def offer(self, column: str, field_id: int, scope: int, make: Make) -> Offer:
+        """Ask for one field by itself, and take it up unless the driver refuses it.
 
         Raises:
             GpuGoneError: the GPU is not there.
         """
-        if self._bound is None:
-            return Offer(describe(13))
-        array = self._array(1)
-        array[0].fieldId, array[0].scopeId = field_id, scope
-        call = partial(self._bound, self._handle, ctypes.c_int(1), ctypes.byref(array))
+        if self._function is None:
+            return Offer(describe(FUNCTION_NOT_FOUND))
+        field = ctypes.create_string_buffer(_FIELD.pack(field_id, scope, 0, 0, 0, 0, 0), _FIELD.size)
+        call = partial(self._function, self._handle, 1, field)
         costs: list[int] = []
-        code = SUCCESS
+        kind = code = 0
         while not costs or (min(costs) > _DEAR_NS and len(costs) < _TRIES):
             code, took_ns = self._nvml.timed(call, _CALL)
-            code = code or int(array[0].nvmlReturn)
+            *_, kind, own_code, _ = _FIELD.unpack(field.raw)
+            code = code or own_code
             check_alive(code)
             if refuses(code):
                 return Offer(describe(code))
             costs.append(took_ns)
-        self._entries.append(_Entry(column, field_id, scope, store, min(costs), seldom))
-        return Offer("", int(array[0].valueType) if code == SUCCESS else UNSIGNED_LONG_LONG)
+        kind = kind if code == SUCCESS else UNSIGNED_LONG_LONG
+        self._entries.append(_Entry(column, field_id, scope, kind, make, min(costs)))
+        return Offer("", kind)
 
     def drop(self, column: str) -> None:
         """Do not ask for a column after all."""
         self._entries = [entry for entry in self._entries if entry.column != column]
 
-    def batches(self, period_ns: int) -> list[tuple[FieldBatch, int]]:
-        """The fields in as few calls as possible, and at every how many ticks each call is to be made: dear fields stand alone."""
-        if self._bound is None:
-            return []
-        cheap = [entry for entry in self._entries if entry.cost_ns <= _DEAR_NS]
-        groups = [[entry for entry in cheap if not entry.seldom]]
+    def probes(self, answers: Answers, period_ns: int) -> list[Probe]:
+        """As few calls as possible; dear fields have calls of their own."""
+        groups = [[entry for entry in self._entries if entry.cost_ns <= _DEAR_NS]]
         groups += [[entry] for entry in self._entries if entry.cost_ns > _DEAR_NS]
-        groups.append([entry for entry in cheap if entry.seldom])
         once_a_second = max(1, round(1e9 / period_ns))
         found = []
         for group in filter(None, groups):
-            batch = FieldBatch(self._bound, self._handle, self._array(len(group)), group)
-            alone_and_very_dear = len(group) == 1 and batch.cost_ns > _VERY_DEAR_NS
-            seldom = alone_and_very_dear or group[0].seldom
-            found.append((batch, once_a_second if seldom else 1))
+            offset = answers.take(_FIELD.size * len(group), b"".join(_preset(entry) for entry in group))
+            slots = [_slot(answers, entry, offset + position * _FIELD.size) for position, entry in enumerate(group)]
+            call = partial(self._bound, self._handle, len(group), answers.pointer(offset))
+            least_every = once_a_second if group[0].cost_ns > _VERY_DEAR_NS else 1
+            found.append(Probe([entry.column for entry in group], call, slots=slots, least_every=least_every))
+            found[-1].histogram = self._nvml.costs.of(_CALL)
         return found
 
-    def _array(self, length: int) -> Any:
-        return (self._nvml.binding.c_nvmlFieldValue_t * length)()
+    @property
+    def _bound(self) -> Callable[..., int]:
+        if self._function is None:
+            raise LookupError("there are no fields to ask for")
+        return self._function
 
 
-def whole_number(kind: int, bits: int) -> int:
-    """The value of a union's eight bytes as a whole number, by NVML's types."""
-    raw = bits.to_bytes(8, "little")
-    layout = {0: "<d", 2: "<Q", 4: "<q", 5: "<i", 6: "<H"}.get(kind)
-    return int(struct.unpack_from(layout, raw)[0]) if layout else bits
+def _preset(entry: _Entry) -> bytes:
+    return _FIELD.pack(entry.field_id, entry.scope, 0, 0, 0, 0, 0)
+
+
+def _slot(answers: Answers, entry: _Entry, offset: int) -> Slot:
+    index = answers.want(offset + _TYPE_AT, "I")
+    answers.want(offset + _CODE_AT, "I")
+    value = answers.want(offset + _VALUE_AT, VALUE_LETTERS.get(entry.kind, "Q"))
+    return Slot(entry.column, index, entry.kind, entry.make(value))

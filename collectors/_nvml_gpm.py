@@ -8,12 +8,14 @@ import ctypes
 import math
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter_ns
 from typing import Any
 
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_library import (
     FUNCTION_NOT_FOUND,
     NOT_SUPPORTED,
+    NOTHING_NEW,
     SUCCESS,
     Nvml,
     as_pointer,
@@ -21,7 +23,8 @@ from gpucost.collectors._nvml_library import (
     describe,
     refuses,
 )
-from gpucost.collectors._nvml_reader import COLUMN, GpuReader, Probe
+from gpucost.collectors._nvml_pacing import Paced
+from gpucost.collectors._nvml_reader import COLUMN, Failed, GpuReader
 
 SHORTEST_NS = 100_000_000
 """Two samples have to be more than this apart."""
@@ -30,6 +33,8 @@ NO_DATA = 21
 _MIB = 1 << 20
 _MAX_PERCENT = 100.5  # a window's edges are not exact
 _VERSION = 1
+_TRIES = 3  # refusals in a row before it is left out for a while
+_LONGEST_WAIT = 64  # ticks
 
 METRICS = {
     "gr_active_pct": 1,
@@ -50,34 +55,68 @@ METRICS = {
 WINDOW = "activity_window_ns"
 
 
-class GpmProbe(Probe):
+class Gpm(Paced):
     """Takes a sample whenever the last one is old enough, and reads the window between the two."""
 
-    __slots__ = ("_get", "_metrics", "_reader", "_samples", "_since_ns", "_take", "_taken_ns")
+    __slots__ = (
+        "_failures",
+        "_get",
+        "_histogram",
+        "_metrics",
+        "_nvml",
+        "_reader",
+        "_samples",
+        "_since_ns",
+        "_take",
+        "_taken_ns",
+    )
 
     def __init__(self, nvml: Nvml, reader: GpuReader, take: Callable[..., int], samples: list[Any]) -> None:
-        super().__init__([WINDOW, *METRICS], self._call, self._store)
-        self.label = "gpm"
-        self.calls = 2
+        super().__init__("gpm")
         binding = nvml.binding
+        self._nvml = nvml
         self._reader = reader
         self._take = take
         self._samples = samples
+        self._histogram = nvml.costs.of("nvmlGpmSampleGet, nvmlGpmMetricsGet")
         self._metrics = binding.c_nvmlGpmMetricsGet_t(version=_VERSION, numMetrics=len(METRICS))
         for slot, number in zip(self._metrics.metrics, METRICS.values(), strict=False):
             slot.metricId = number
         self._get = nvml.bind("nvmlGpmMetricsGet", ctypes.byref(self._metrics))
         self._since_ns: int | None = None
         self._taken_ns = 0
+        self._failures = 0
 
-    def is_due(self) -> bool:
-        """Whether to ask at this tick: the last sample has to be old enough."""
-        young = self._since_ns is not None and self._reader.now_ns - self._since_ns <= SHORTEST_NS
-        return not young and super().is_due()
+    def add(self, row: list[Any], failed: Failed) -> int:
+        """Write the window that ends now into a row, if it is long enough; the nanoseconds spent in the driver.
 
-    def _call(self) -> int:
+        Raises:
+            GpuGoneError: the GPU is not there any more.
+        """
+        now_ns = row[1]
+        young = self._since_ns is not None and now_ns - self._since_ns <= SHORTEST_NS
+        if young or not self.is_due():
+            return 0
+        began_ns = perf_counter_ns()
+        code = self._window(now_ns)
+        took_ns = perf_counter_ns() - began_ns
+        self._nvml.count(2, took_ns)
+        self._histogram.add(took_ns)
+        self.took(took_ns)
+        check_alive(code)
+        if code == SUCCESS:
+            self._failures = 0
+            self._store(row)
+        elif code not in NOTHING_NEW:
+            self._failures += 1
+            failed(self.label, code)
+            if self._failures >= _TRIES:
+                self.wait = min(1 << (self._failures - _TRIES), _LONGEST_WAIT)
+        return took_ns
+
+    def _window(self, now_ns: int) -> int:
         first = self._since_ns is None
-        self._taken_ns = self._reader.now_ns
+        self._taken_ns = now_ns
         code = self._take(self._samples[1])
         if code != SUCCESS or self._get is None:
             self._since_ns = None  # the next window cannot begin in a sample that was not taken
@@ -147,9 +186,7 @@ def _try(nvml: Nvml, device: Device, reader: GpuReader) -> str:
     check_alive(code)
     if refuses(code):
         return describe(code)
-    probe = GpmProbe(nvml, reader, take, samples)
-    probe.histogram = nvml.costs.of("nvmlGpmSampleGet, nvmlGpmMetricsGet")
-    reader.probes.append(probe)
+    reader.apart.append(Gpm(nvml, reader, take, samples))
     reader.on_close.append(partial(_free, nvml, samples))
     return ""
 

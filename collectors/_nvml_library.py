@@ -218,6 +218,6 @@ def _import_binding() -> Any:
     return pynvml
 
 
-def as_pointer(handle: Any) -> ctypes.c_void_p:
-    """A device handle of the binding as what C calls take; cheaper to pass than the binding's own pointer type."""
-    return ctypes.cast(handle, ctypes.c_void_p)
+def as_pointer(handle: Any) -> Any:
+    """A device handle of the binding as the form of it that is cheapest to pass to a C function."""
+    return ctypes.byref(handle.contents)

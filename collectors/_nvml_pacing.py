@@ -52,21 +52,35 @@ class Paced:
 
 
 class Pacer:
-    """Keeps one tier within its budget."""
+    """Keeps one tier within its budget.
+
+    Attributes:
+        thinned: something is asked less often than at every tick.
+        watching: what each call costs should be found out.
+    """
 
     def __init__(self, period_ns: int) -> None:
         self.period_ns = period_ns
         self.budget_ns = BUDGET_SHARE * period_ns
         self.longest = max(1, round(LONGEST_S * 1e9 / period_ns))
-        self.thinned = False
-        self._over = 0
+        self.thinned = self.watching = False
+        self._over = self._looks = 0
         self._ticks = 0
 
     def wants_review(self, spent_ns: int) -> bool:
-        """A tick has spent this much on the driver: whether it is time to look at what costs how much, with `review`."""
+        """A tick has spent this much on the driver: whether it is time to look at what costs how much, with `review`.
+
+        Once the budget was exceeded a few times, `watching` asks for what each call costs; the review comes some ticks later.
+        """
         self._over = self._over + 1 if spent_ns > self.budget_ns else 0
         self._ticks += 1
-        return self._over >= _PATIENCE or (self.thinned and self._ticks % _REVIEW == 0)
+        if self.thinned:
+            return self._over >= _PATIENCE or self._ticks % _REVIEW == 0
+        if self.watching:
+            self._looks += 1
+            return self._looks >= _PATIENCE
+        self.watching, self._looks = self._over >= _PATIENCE, 0
+        return False
 
     def review(self, asked: Sequence[Paced]) -> list[Paced]:
         """Set anew how often each is asked; returns what is asked less often from now on."""
@@ -77,7 +91,7 @@ class Pacer:
             one.every = max(one.least_every, min(math.ceil(one.cost_ns / level), self.longest))
             if one.every != before[id(one)]:
                 one.wait = position % one.every  # so that the dear ones do not all fall on one tick
-        self.thinned = any(one.every > one.least_every for one in asked)
+        self.thinned = self.watching = any(one.every > one.least_every for one in asked)
         return [one for one in asked if one.every > before[id(one)]]
 
     def level(self, costs: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gpucost.collectors import _proc
@@ -192,7 +192,7 @@ class ProcessPoller(Paced):
             SessionLostError: the session is closed.
         """
         listed, complete = self.listed()
-        usage = self._usage(self._utilization, listed.keys()) if self._utilization else None
+        usage = self._usage(self._utilization) if self._utilization else None
         self.took(self.spent_ns)
         rows = []
         for pid, (kind, memory) in listed.items():
@@ -240,8 +240,8 @@ class ProcessPoller(Paced):
             return None
         return value
 
-    def _usage(self, function: Callable[..., int], pids: Collection[int]) -> dict[int, Usage] | None:
-        """Means of the samples since the last poll; null when the driver did not answer."""
+    def _usage(self, function: Callable[..., int]) -> dict[int, Usage] | None:
+        """Means of the samples since the last poll by pid (of anybody: only listed pids count); null when the driver did not answer."""
         since = self._last_seen_us
         code = self._samples(function, since)
         check_alive(code)
@@ -254,8 +254,7 @@ class ProcessPoller(Paced):
         if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
             since = newest - self._period_us
         self._last_seen_us = newest
-        fresh = [sample for sample in samples if sample[1] > since]
-        return _means([sample for sample in fresh if sample[0] in pids], {sample[1] for sample in fresh})
+        return _means([sample for sample in samples if sample[1] > since])
 
     def _is_possible(self, sample: tuple[Any, ...]) -> bool:
         possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT
@@ -322,20 +321,16 @@ def _versions(nvml: Nvml) -> tuple[str, ...]:
     return ("v2",) if longer else ("v3", "v2")
 
 
-def _means(samples: Sequence[tuple[Any, ...]], times_us: Collection[int]) -> dict[int, Usage]:
+def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
     """Mean use of each process over all the driver's samples.
 
     The driver names at each sample only who was caught at work, so a process that a sample leaves out did nothing then: its mean is over
     the samples of everybody. Where each process has one sample of its own time, that is a mean already.
-
-    Args:
-        samples: those of the processes that are asked for.
-        times_us: the times of all samples, whosever they are.
     """
     sums: dict[int, tuple[int, int, int]] = {}
     for pid, _, sm, memory, _, _ in samples:
         sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
         sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
     means_already = all(count == 1 for _, _, count in sums.values())
-    slots = 1 if means_already else len(times_us)
+    slots = 1 if means_already else len({sample[1] for sample in samples})
     return {pid: Usage(sm / slots, memory / slots, count) for pid, (sm, memory, count) in sums.items()}

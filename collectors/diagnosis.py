@@ -14,6 +14,7 @@ from gpucost.collectors import _nvml_devices, _nvml_trial
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_events import EventWatcher
+from gpucost.collectors._nvml_gpm import Gpm
 from gpucost.collectors._nvml_library import (
     NO_PERMISSION,
     CallFailedError,
@@ -24,7 +25,7 @@ from gpucost.collectors._nvml_library import (
 )
 from gpucost.collectors._nvml_periods import changes_apart_ns, number_reader
 from gpucost.collectors._nvml_processes import ProcessPoller, in_inner_namespace, trust
-from gpucost.collectors._nvml_reader import GpuReader
+from gpucost.collectors._nvml_reader import GpuReader, Seldom
 from gpucost.collectors._nvml_samples import SampleDrain
 from gpucost.collectors.base import DriverMeter, SourceUnavailable
 
@@ -137,7 +138,7 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         absent["buffered samples"] = "not kept by this driver"
     reader.close()
     findings.extend(_of_gpu(nvml, device, reader, missing, absent))
-    measured = sorted({column for probe in reader.probes for column in probe.label.split(", ")} - set(missing))
+    measured = sorted({column for label in _labels(reader) for column in label.split(", ")} - set(missing))
     return {
         **{
             key: device.facts.get(key)
@@ -149,6 +150,16 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         "absent": absent,
         "update_periods_ms": {name: round(ns / 1e6, 1) for name, ns in periods.items()},
     }
+
+
+def _labels(reader: GpuReader) -> Iterator[str]:
+    """What a reader asks for."""
+    yield from (probe.label for probe in reader.probes)
+    for apart in reader.apart:
+        if isinstance(apart, Seldom):
+            yield from _labels(apart.reader)
+        elif isinstance(apart, Gpm):
+            yield apart.label
 
 
 def _periods(nvml: Nvml, device: Device, drain: SampleDrain, settled: float) -> dict[str, int]:

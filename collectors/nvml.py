@@ -41,7 +41,6 @@ _PUBLISH_FIRST, _PUBLISH_EVERY = 10, 60  # drains of the samples tier, which are
 _STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
 _PROCESSES_AT = COLUMN["processes"]
 _RUN_PROCESSES_AT = COLUMN["run_processes"]
-_EMPTY = [None] * (len(GpuRow._fields) - 3)
 
 
 class _Sampled:
@@ -244,7 +243,7 @@ class NvmlCollector:
 
     def _sample_fast(self, context: Context) -> None:
         clock, emit = context.clock, context.emit
-        spent_ns = 0
+        pacer, spent_ns = self._pacers[FAST], 0
         for one in self._sampled:
             if one.reader is None and not self._try_again(context, one):
                 continue
@@ -252,21 +251,21 @@ class NvmlCollector:
             if reader is None:
                 continue
             try:
-                row, took_ns = reader.read(clock.time_ns(), clock.mono_ns(), one.failed)
+                row, took_ns = reader.read(clock.time_ns(), clock.mono_ns(), one.failed, watch=pacer.watching)
             except GpuGoneError as error:
                 self._lost(context, one, error)
                 continue
             spent_ns += took_ns
-            if one.counts is not None:
-                row[_PROCESSES_AT], row[_RUN_PROCESSES_AT] = one.counts
-                one.counts = None
-            if row[3:] != _EMPTY:
+            if row is not None:
+                if one.counts is not None:
+                    row[_PROCESSES_AT], row[_RUN_PROCESSES_AT] = one.counts
+                    one.counts = None
                 emit("gpu", GpuRow._make(row))
             if reader.happened:
                 self._tell_happened(context, one, reader)
             if reader.tally.changed:
                 self._tell_tally(context, one, _TALLY_EVERY_NS)
-        if self._pacers[FAST].wants_review(spent_ns):
+        if pacer.wants_review(spent_ns):
             self._review(context, FAST, [probe for one in self._sampled if one.reader for probe in one.reader.probes])
 
     def _review(self, context: Context, tier: str, asked: Sequence[Paced]) -> None:

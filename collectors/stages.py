@@ -35,6 +35,7 @@ class StagesCollector:
         self._reader = MarkReader()
         self._buffer = LineBuffer()
         self._watched: dict[int, _Watched] = {}
+        self._noted: set[str] = set()  # open spans whose start brought no time, and whose reading has been noted
 
     def start(self, context: Context) -> Sequence[Tier]:
         """Nothing is opened yet: the command makes the file with its first mark."""
@@ -83,6 +84,11 @@ class StagesCollector:
 
     def _feed(self, context: Context, line: bytes, now: Moment) -> None:
         row = self._reader.feed(line, *now)
+        if self._reader.untimed != self._noted:
+            for stage_id in self._reader.untimed - self._noted:
+                # Kept apart, since the mark itself does not say when it was made, and a killed recorder cannot either.
+                context.report("stage_started", "a stage mark without a time was read", subject=stage_id)
+            self._noted = set(self._reader.untimed)
         if row is not None:
             context.emit("stage", row)
             if row.pid in self._watched:

@@ -136,7 +136,7 @@ def by_polls(ticks: list[Tick], polls: list[int], i: int) -> bool | None:
     def sign(j: int) -> bool:
         memory = ticks[j].memory
         above = memory is not None and level is not None and memory > level + TOLERANCE
-        return (ticks[j].util or 0) > 0 or above
+        return ((ticks[j].util or 0) > 0 and not ticks[j].foreign) or above
 
     held = i == b or any(sign(j) for j in range(a + 1, i + 1)) if taken else any(sign(j) for j in range(i, b + 1))
     dark = ticks[i].util is None and (ticks[i].memory is None or level is None) and i != b
@@ -253,7 +253,7 @@ def activity_in(recording: Recording, uuid: str, ticks: list[Tick], low: int, hi
     seen: set[tuple[int, int]] = set()
     for row in rows:
         sm, t = number(row["sm_util_pct"], 0, 100), row["t_ns"]
-        if not sm or (row["pid"], t) in seen:
+        if not sm or not row["in_run"] or (row["pid"], t) in seen:
             continue
         seen.add((row["pid"], t))
         earlier = [p for p in polls if p < t]
@@ -296,8 +296,8 @@ def ledger(recording: Recording, uuid: str, reserved: float | None, idle_after: 
     cover(ticks, period, end)
     fill(ticks, period)
     sm = place(recording, uuid, ticks)
-    hold(ticks, reserved)
     crowd(ticks, sm)
+    hold(ticks, reserved)
     use(ticks)
     idle(ticks, idle_after)
     spans = spans_of(recording, end)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from driver.build import NoCompilerError, build
 from driver.scenario import Scenario
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage_programs import ok, run_program
 
 import gpucost
 from gpucost import _stage
+from stage_programs import ok, run_program
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import os
 from functools import partial
 
 import pytest
-from stage_programs import ok, run_program
 
 from gpucost import _stage
+from stage_programs import ok, run_program
 
 
 @pytest.fixture

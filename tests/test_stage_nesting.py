@@ -8,6 +8,7 @@ import textwrap
 from functools import partial
 
 import pytest
+
 from stage_programs import Marks, ok, run_program
 
 

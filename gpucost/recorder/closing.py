@@ -26,6 +26,8 @@ def close(machinery: Machinery, *, written: bool) -> None:
         _say(quiet=options.quiet, line=f"gpucost: not everything could be written; see: gpucost report {run_dir}")
     _wait_for(machinery, machinery.sealer, _SEALER_PATIENCE_S)
     arguments = [run_dir, "--host", machinery.host, *(["--quiet"] if options.quiet else [])]
+    if machinery.writer.is_alive():
+        arguments.append("--keep-journal")  # it still writes there: sealing is left to `gpucost recover`
     pid = machinery.start_own("gpucost.recorder.epilogue", *arguments)
     if not _wait_for(machinery, pid, _TIMEOUT_S):
         _say(quiet=options.quiet, line=f"gpucost: recorded, not sealed yet; see: gpucost report {run_dir}")

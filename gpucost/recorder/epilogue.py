@@ -1,6 +1,6 @@
 """What the recorder's last child does: seal the journal, keep the price quote in the manifest, print the four closing lines.
 
-Run as `python -m gpucost.recorder.epilogue RUN_DIR --host HOST [--quiet]`.
+Run as `python -m gpucost.recorder.epilogue RUN_DIR --host HOST [--quiet] [--keep-journal]`.
 """
 
 import argparse
@@ -16,9 +16,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run_dir")
     parser.add_argument("--host", required=True)
     parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--keep-journal", action="store_true")
     arguments = parser.parse_args(argv)
-    sealed = _seal(arguments.run_dir, arguments.host)
-    return 0 if _summarize(arguments.run_dir, quiet=arguments.quiet) and sealed else 1
+    try:
+        sealed = not arguments.keep_journal and _seal(arguments.run_dir, arguments.host)
+        return 0 if _summarize(arguments.run_dir, quiet=arguments.quiet) and sealed else 1
+    except Exception as error:  # noqa: BLE001 (the command is done; its user needs a line, not a traceback)
+        print(f"gpucost: recorded, but not summarized ({type(error).__name__}: {error})", file=sys.stderr)
+        return 1
 
 
 def _seal(run_dir: str, host: str) -> bool:

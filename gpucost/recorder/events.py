@@ -9,31 +9,42 @@ from gpucost.collectors.base import Report
 from gpucost.schema import EventRow
 
 _FOLD_NS = 60_000_000_000
+_MAX_SUBJECTS = 2000  # more than that are looked through for what is old
+_MAX_A_MINUTE = 20  # different messages of one kind about one thing
 _STEP_NS = 500_000_000
 _MAX_MESSAGE = 500
-_EACH_COUNTS = frozenset({"xid", "ecc_error", "row_remap"})  # another message of these is another event
 
 
 class EventLog:
-    """Writes events; the same one (source, kind, subject) at most once a minute."""
+    """Writes events: the same one at most once a minute, and of one kind about one thing no more than a few."""
 
     def __init__(self, emit: Callable[[str, tuple[Any, ...]], None], clock: Clock) -> None:
         self._emit = emit
         self._clock = clock
-        self._last_ns: dict[tuple[str, str, str | None, str], int] = {}
+        self._recent: dict[tuple[str, str, str | None], dict[str, int]] = {}
         self._lock = threading.Lock()
         self._offset_ns = clock.time_ns() - clock.mono_ns()
 
     def report(self, source: str, kind: str, message: str, *, subject: str | None = None) -> None:
         """Record one event, unless the same one was recorded within a minute."""
         now_ns = self._clock.mono_ns()
-        key = (source, kind, subject, message if kind in _EACH_COUNTS else "")
         with self._lock:
-            last_ns = self._last_ns.get(key)
-            if last_ns is not None and now_ns - last_ns < _FOLD_NS:
+            if len(self._recent) >= _MAX_SUBJECTS:
+                self._forget(now_ns)
+            recent = self._recent.setdefault((source, kind, subject), {})
+            for old in [text for text, then_ns in recent.items() if now_ns - then_ns >= _FOLD_NS]:
+                del recent[old]
+            if message in recent or len(recent) >= _MAX_A_MINUTE:
                 return
-            self._last_ns[key] = now_ns
+            recent[message] = now_ns
         self._emit("event", EventRow(self._clock.time_ns(), now_ns, kind, source, subject, message[:_MAX_MESSAGE]))
+
+    def _forget(self, now_ns: int) -> None:
+        """Let go of what was last said more than a minute ago, and of everything if that is not enough."""
+        fresh = {
+            key: said for key, said in self._recent.items() if any(now_ns - then < _FOLD_NS for then in said.values())
+        }
+        self._recent = fresh if len(fresh) < _MAX_SUBJECTS else {}
 
     def reporter(self, source: str) -> Report:
         """What a collector is lent to report with."""

@@ -1,6 +1,7 @@
 """What `gpucost record` can be told, checked before the command is started."""
 
 import os
+import sys
 
 from gpucost.errors import UsageError
 
@@ -110,6 +111,8 @@ def check(options: RecordOptions) -> None:
     Raises:
         UsageError: with what to do.
     """
+    if not sys.platform.startswith("linux"):
+        raise UsageError("recording needs Linux", hint="a recording can be read with `gpucost report` anywhere")
     if not options.command or not options.command[0]:
         raise UsageError("there is no command to record", hint="gpucost record -- COMMAND [ARGS]")
     if options.hz is not None:

@@ -12,9 +12,12 @@ import time
 from gpucost import rundir
 from gpucost._version import SCHEMA_VERSION
 from gpucost.errors import GpucostError, UsageError
-from gpucost.recorder import launch
 from gpucost.recorder.options import RecordOptions, check, parse_hz, parse_labels
 from gpucost.recorder.redact import redact
+
+TYPE_CHECKING = False  # typing's import would cost start-up time
+if TYPE_CHECKING:
+    from gpucost.recorder.launch import Supervisor
 
 
 def record(options: RecordOptions) -> int:
@@ -27,7 +30,7 @@ def record(options: RecordOptions) -> int:
     _apply_configuration(options)
     host = rundir.safe_host(os.uname().nodename)
     started_time_ns, started_mono_ns = time.time_ns(), time.monotonic_ns()
-    runs = os.path.abspath(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
+    runs = _absolute(options.runs or os.environ.get("GPUCOST_RUNS") or rundir.DEFAULT_RUNS)
     run_dir = rundir.create(runs, rundir.new_run_id(started_time_ns), host)
     manifest = _first_manifest(options, run_dir, host, started_time_ns, started_mono_ns)
     try:
@@ -40,7 +43,16 @@ def record(options: RecordOptions) -> int:
     return _record_into(options, run_dir, host, manifest)
 
 
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise UsageError("the working directory is gone", hint="go to one that exists, or use --runs DIR") from error
+
+
 def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict[str, object]) -> int:
+    from gpucost.recorder import launch  # signals of a kind that not every system has
+
     supervisor = launch.Supervisor()
     supervisor.die_if_asked_already()
     launch.become_subreaper()
@@ -73,7 +85,7 @@ def _record_into(options: RecordOptions, run_dir: str, host: str, manifest: dict
     return code
 
 
-def _only_wait(supervisor: launch.Supervisor) -> int:
+def _only_wait(supervisor: "Supervisor") -> int:
     command = supervisor.command
     while command is not None and command.status is None:
         supervisor.wait(3600.0)

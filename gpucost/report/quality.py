@@ -35,6 +35,9 @@ _REASONS = {
     "gpu_lost": "the driver had lost the GPU",
     "unsupported": "the driver does not report utilization",
     "not_closed": "after the last sample of a recording that was never closed",
+    "invalid": "the driver's reading was not valid",
+    "holding": "neither process lists nor memory say who held the GPU",
+    "unlisted": "the GPU was at work, and no process list says for whom",
 }
 
 _ENDS = {

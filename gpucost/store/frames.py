@@ -1,7 +1,7 @@
 """From Arrow to the frames of a recording: one time axis for all hosts, time order, and the types that `gpucost.recording` promises."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ class FrameBuilder:
             columns: the columns that the frame is to have; None for all. The keys of its rows and their times on the run's axis always come.
         """
         self._table = table
+        self._kinds, self._required = table.kinds(), table.required()
         self._times = _STAGE_TIMES if table.name == "stage" else _TIMES
         keep = set(table.columns if columns is None else columns) | set(KEYS[table.name])
         self._columns = [name for name in table.columns if name in keep]
@@ -60,26 +61,26 @@ class FrameBuilder:
                 piece = piece.set_column(piece.schema.get_field_index(name), name, column.dictionary_encode())
         self._pieces.append(piece)
         self._hosts.append((host, shift_ns, piece.num_rows))
-        for name in self._times:
-            latest = pc.max(piece.column(name)).as_py()
-            if latest is not None:
-                self.last_ns = max(latest + shift_ns, latest + shift_ns if self.last_ns is None else self.last_ns)
+        times = (pc.max(piece.column(name)).as_py() for name in self._times)
+        self.last_ns = max((time + shift_ns for time in times if time is not None), default=self.last_ns)
 
     def frame(self, problems: ProblemLog) -> pd.DataFrame:
-        """The frame; the builder is empty after this, so that the rows are not in memory twice."""
+        """The frame; the builder is empty after this, and each column is let go as it is turned, so that rows are not in memory twice."""
         rows, self._pieces = self._joined(), []
         hosts, host_codes = self._host_codes()
-        axis = {new: _shifted(rows.column(old), self._shifts()) for old, new in self._times.items()}
-        order = self._order(rows, host_codes, axis, problems)
+        axis = {new: self._axis(rows.column(old)) for old, new in self._times.items()}
+        order = self._order(rows, host_codes, next(iter(axis.values())).numbers, problems)
         data: dict[str, object] = {}
-        for name in self._columns:
-            data[name] = self._values(rows, name, order)
-            rows = rows.drop_columns([name]) if name not in self._times else rows
-        for name, times in axis.items():
-            data[name] = _integers(pa.chunked_array([times]), nullable=name == "end_t_ns", order=order)
+        for name in self.read:
+            if name in self._columns:
+                data[name] = self._values(rows, name, order)
+            rows = rows.drop_columns([name])
+            pa.default_memory_pool().release_unused()
+        for name in list(axis):
+            line = axis.pop(name)
+            data[name] = _integers(line, nullable=name == "end_t_ns", order=order)
         data["host"] = pd.Categorical.from_codes(_taken(host_codes, order), categories=pd.Index(hosts, dtype="str"))
-        frame = pd.DataFrame(data, copy=False)
-        return self._without_duplicates(frame, problems)
+        return self._without_duplicates(pd.DataFrame(data, copy=False), problems)
 
     def _joined(self) -> pa.Table:
         if self._pieces:
@@ -98,16 +99,21 @@ class FrameBuilder:
         codes = np.repeat(np.array([names.index(host) for host, _, _ in self._hosts], dtype=np.int16), counts)
         return names, codes
 
-    def _shifts(self) -> Codes:
-        return np.repeat(
-            np.array([shift for _, shift, _ in self._hosts], dtype=np.int64), [count for _, _, count in self._hosts]
-        )
+    def _axis(self, column: pa.ChunkedArray) -> "_Integers":
+        """Monotonic times on the run's axis, those just before its start at its start; unknown stays unknown."""
+        found = _Integers.of(column)
+        start = 0
+        for _, shift_ns, count in self._hosts:
+            found.numbers[start : start + count] += shift_ns
+            start += count
+        if len(found.numbers) and found.numbers.min() < 0:
+            found.numbers[(found.numbers < 0) & (found.numbers >= -CLIP_NS)] = 0
+        return found
 
-    def _order(self, rows: pa.Table, hosts: Numbers, axis: dict[str, pa.Array], problems: ProblemLog) -> Codes | None:
+    def _order(self, rows: pa.Table, hosts: Numbers, times: Codes, problems: ProblemLog) -> Codes | None:
         """Where each row of the frame comes from, or None if that is where it is. Samples from before the run are left out."""
-        times = next(iter(axis.values())).to_numpy(zero_copy_only=False)
         early = times < 0 if self._table.name != "stage" else np.zeros(0, dtype=bool)
-        if not early.any() and (np.diff(times) > 0).all():
+        if not early.any() and (times[1:] > times[:-1]).all():
             return None
         order = np.lexsort([hosts, *(_codes(rows.column(key)) for key in reversed(KEYS[self._table.name])), times])
         if early.any():
@@ -116,8 +122,8 @@ class FrameBuilder:
         return order
 
     def _values(self, rows: pa.Table, name: str, order: Codes | None) -> object:
-        column, kind = rows.column(name), self._table.kinds()[name]
-        required = name in self._table.required() and name not in _OPEN_ENDED
+        column, kind = rows.column(name), self._kinds[name]
+        required = name in self._required and name not in _OPEN_ENDED
         if name in _CATEGORICAL:
             codes, categories = _dictionary(column)
             return pd.Categorical.from_codes(_taken(codes, order), categories=pd.Index(categories, dtype="str"))
@@ -127,7 +133,7 @@ class FrameBuilder:
             values = (column if order is None else column.take(pa.array(order))).to_pandas()
             return values.astype("bool" if required else "boolean")
         if kind.startswith("int") and (required or name.endswith("_ns")):
-            return _integers(column, nullable=not required, order=order)
+            return _integers(_Integers.of(column), nullable=not required, order=order)
         floats = _taken(column.cast(pa.float64(), safe=False).to_numpy(), order)
         if kind.startswith("float"):
             floats = np.where(np.isinf(floats), np.nan, floats) if np.isinf(floats).any() else floats
@@ -151,19 +157,24 @@ class FrameBuilder:
         return frame.drop(index=double.index[double]).reset_index(drop=True)
 
 
-def _shifted(column: pa.ChunkedArray, shifts: Codes) -> pa.Array:
-    """Monotonic times on the run's axis; unknown stays unknown."""
-    joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=pa.int64())
-    mask = joined.is_null().to_numpy(zero_copy_only=False) if joined.null_count else None
-    times = joined.fill_null(0).to_numpy(zero_copy_only=False) + shifts
-    return pa.array(np.where((times < 0) & (times >= -CLIP_NS), 0, times), mask=mask)
+class _Integers(NamedTuple):
+    """Whole numbers of our own, and where they are unknown (None: nowhere)."""
+
+    numbers: Codes
+    unknown: Numbers | None
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> "_Integers":
+        unknown = column.is_null().to_numpy() if column.null_count else None
+        return cls(np.array(column.cast(pa.int64()).fill_null(0).to_numpy()), unknown)
 
 
-def _integers(column: pa.ChunkedArray, *, nullable: bool, order: Codes | None) -> object:
+def _integers(found: _Integers, *, nullable: bool, order: Codes | None) -> object:
+    values = _taken(found.numbers, order)
     if not nullable:
-        return _taken(column.cast(pa.int64()).to_numpy(), order)
-    mask = column.is_null().to_numpy()
-    return pd.arrays.IntegerArray(_taken(column.cast(pa.int64()).fill_null(0).to_numpy(), order), _taken(mask, order))
+        return values
+    unknown = np.zeros(len(found.numbers), dtype=bool) if found.unknown is None else found.unknown
+    return pd.arrays.IntegerArray(values, _taken(unknown, order))
 
 
 def _taken(values: Numbers, order: Codes | None) -> Numbers:

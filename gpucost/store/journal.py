@@ -204,7 +204,11 @@ class JournalWriter:
 
     def _write_chunk(self, table: str, chunk: _Chunk) -> None:
         """Write a chunk; on failure, lines that made it whole are taken out of it, so that no line is ever written twice."""
-        segment = self._segments.get(table) or self._open(table)
+        segment = self._segments.get(table)
+        if segment is not None and os.fstat(segment.handle).st_nlink == 0:
+            self._retire(table)  # somebody removed the file: what is written to it is written to nowhere
+            segment = None
+        segment = segment or self._open(table)
         lead = [b"\n"] if segment.torn else []
         if not segment.headed:
             lead.append(self._header(table, segment))
@@ -286,8 +290,6 @@ class JournalWriter:
         return self._encode(header).encode("ascii") + b"\n"
 
     def _sync_segment(self, segment: _Segment) -> None:
-        if os.fstat(segment.handle).st_nlink == 0:
-            raise FileNotFoundError(2, "the journal was removed while it was written", segment.path)
         if segment.dirty:
             segment.dirty = False
             os.fsync(segment.handle)

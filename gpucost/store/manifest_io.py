@@ -149,10 +149,10 @@ def _misfit(value: Any, hint: Any, name: str = "it") -> str | None:
         wrong, fits = (), any(_misfit(value, option, name) is None for option in arguments)
     elif origin is list:
         fits = isinstance(value, list)
-        wrong = (_misfit(item, arguments[0], name) for item in value)
+        wrong = (_misfit(item, arguments[0], name) for item in (value if fits else ()))
     elif origin is dict:
         fits = isinstance(value, dict)
-        wrong = (_misfit(item, arguments[1], name) for item in value.values())
+        wrong = (_misfit(item, arguments[1], name) for item in (value.values() if fits else ()))
     else:
         wrong, fits = (), hint is Any or _is_plain(value, hint)
     return next((one for one in wrong if one is not None), None) if fits else f"{name} has the wrong type"

@@ -198,7 +198,7 @@ class PartFile:
         """
         self._path = path
         self._table = table
-        self._kinds = table.kinds()
+        self._kinds, self._required = table.kinds(), table.required()
         with self._damage():
             dictionary = ["gpu_uuid"] if "gpu_uuid" in self._kinds else []
             self._file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=dictionary)
@@ -260,7 +260,7 @@ class PartFile:
         column = _converted(group.column(name), wanted, keep_dictionary=name == "gpu_uuid")
         if pa.types.is_string(wanted):
             column.validate(full=True)
-        if name in self._table.required() and column.null_count:
+        if name in self._required and column.null_count:
             raise ValueError(f"{name} is unknown in some rows")
         if name.endswith("_ns") and len(column):
             low, high = pc.min_max(column).as_py().values()
@@ -270,7 +270,7 @@ class PartFile:
 
     def _missing(self, name: str, rows: int, wanted: pa.DataType) -> pa.ChunkedArray:
         default = self._table.row._field_defaults.get(name)
-        if name in self._table.required() and default is None:
+        if name in self._required and default is None:
             raise ValueError(f"it lacks the column {name}")
         return pa.chunked_array([pa.array([default] * rows, type=wanted)])
 

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpucost.errors import DamagedRunError, UsageError
@@ -15,11 +14,11 @@ from gpucost.recording import ProblemLog, Recording
 from gpucost.rundir import DAMAGED, STAGES, host_dir, hosts, is_live, printable, safe_host
 from gpucost.schema import TABLES, StageRow, Table
 from gpucost.store.frames import FrameBuilder
-from gpucost.store.layout import HostFiles, Segment, list_host
+from gpucost.store.layout import list_host
 from gpucost.store.manifest_io import read_manifest
-from gpucost.store.parquet import PartFile, rows_to_arrow
-from gpucost.store.segment import SegmentReader
+from gpucost.store.parquet import rows_to_arrow
 from gpucost.store.stagefile import fold_marks
+from gpucost.store.tables import read_table
 
 END_BASIS_KEY = "end_basis"
 """Where the manifest of a recovered run keeps what its end rests on (in `recorder`)."""
@@ -50,7 +49,7 @@ def load(
     """
     _check_selection(tables, columns or {})
     for _ in range(_TRIES):
-        # A sealer may put a part in the place of files that were just listed; then what is there now is read.
+        # The last sealer may remove the stage file meanwhile; then all of it is in the stage table.
         with suppress(FileNotFoundError):
             loader = Loader(path, tables, columns or {})
             loader.read()
@@ -135,22 +134,20 @@ class Loader:
         """Read every host's files.
 
         Raises:
-            FileNotFoundError: a sealer moved something meanwhile.
+            FileNotFoundError: a sealer removed a stage file meanwhile.
         """
         for host in hosts(self._path):
             folder = host_dir(self._path, host)
-            stages = os.path.join(folder, STAGES)
             # A stage file that goes away after this has put more into the table than is listed next.
-            has_marks = "stage" in self._needed and os.path.exists(stages)
-            files = list_host(folder)
-            self._note_files(folder, files)
-            clock = self._clock(host, files)
+            has_marks = "stage" in self._needed and os.path.exists(os.path.join(folder, STAGES))
+            self._note_files(folder)
+            clock = self._clock(host, folder)
             ids: set[str] = set()
             for table in TABLES.values():
                 if table.name in self._needed:
-                    ids.update(self._read_table(table, files, clock))
+                    ids.update(self._read_table(table, folder, clock))
             if has_marks:
-                self._read_marks(stages, files, clock, ids)
+                self._read_marks(folder, clock, ids)
 
     def end(self) -> tuple[int, str]:
         """The run's length and what it rests on, after `read`."""
@@ -183,7 +180,8 @@ class Loader:
         kept = manifest.recorder.get(END_BASIS_KEY)
         return max(0, end_ns), kept if manifest.status == RECOVERED and kept in _BASES else "exit"
 
-    def _note_files(self, folder: str, files: HostFiles) -> None:
+    def _note_files(self, folder: str) -> None:
+        files = list_host(folder)
         self.problems.add(
             "foreign_file",
             f"{printable(files.foreign[0]) if files.foreign else ''} is not a file of gpucost",
@@ -195,7 +193,7 @@ class Loader:
                 "set_aside", f"damaged files were set aside in {printable(os.path.join(folder, DAMAGED))}", aside
             )
 
-    def _clock(self, host: str, files: HostFiles) -> HostClock:
+    def _clock(self, host: str, folder: str) -> HostClock:
         manifest = self.manifest
         known = next((entry for name, entry in manifest.hosts.items() if safe_host(name) == host), None)
         if known is not None:
@@ -207,50 +205,27 @@ class Loader:
                     "unknown_host",
                     f"the manifest does not know the host {host}; its clock is placed by the time of day",
                 )
-                time_ns, mono_ns = next(_readings(files), (time_ns, mono_ns))
+                time_ns, mono_ns = next(_readings(folder), (time_ns, mono_ns))
         return HostClock(name, host, time_ns, mono_ns, time_ns - manifest.start_time_ns - mono_ns)
 
-    def _read_table(self, table: Table, files: HostFiles, clock: HostClock) -> set[str]:
+    def _read_table(self, table: Table, folder: str, clock: HostClock) -> set[str]:
         """Read one table of one host; returns the ids of spans, if it is of stages."""
         builder, ids = self.builders[table.name], set()
-        parts, segments = files.of(table.name)
-        for part in parts:
-            with PartFile(part.path, table) as file:
-                self.problems.extend(file.problems)
-                if file.unknown:
-                    names = ", ".join(printable(name) for name in file.unknown[:3])
-                    self.problems.add(
-                        "newer_columns", f"{table.name} has columns that this version does not know: {names}"
-                    )
-                for batch in file.batches(builder.read):
-                    builder.add(batch, clock.host, clock.shift_ns)
-                    if table.name == "stage":
-                        ids.update(batch.column("stage_id").to_pylist())
-        for segment in segments:
-            for batch in self._read_segment(segment):
+        for rows in read_table(folder, table, builder.read, live=self.live):
+            self.problems.extend(rows.problems.found())
+            for batch in rows.batches:
                 builder.add(batch, clock.host, clock.shift_ns)
                 if table.name == "stage":
                     ids.update(batch.column("stage_id").to_pylist())
         return ids
 
-    def _read_segment(self, segment: Segment) -> list[pa.Table]:
-        reader = SegmentReader(segment.path, expect=segment[:3])
-        try:
-            batches = [rows_to_arrow(TABLES[segment.table], rows) for rows in reader.batches()]
-        except DamagedRunError as error:
-            self.problems.add("damaged_segment", f"{error}; gpucost recover RUN sets it aside")
-            return []
-        self.problems.extend(reader.problems.found())
-        if reader.torn_tail and not self.live:
-            self.problems.add("torn_line", "a line of the journal is not whole")
-        return batches
-
-    def _read_marks(self, path: str, files: HostFiles, clock: HostClock, ids: set[str]) -> None:
+    def _read_marks(self, folder: str, clock: HostClock, ids: set[str]) -> None:
         """Read what the stage file knows and the stage table does not.
 
         A mark that brought no time of its own has that at which the recorder first saw it, if the recorder noted it, else the run's last.
         """
         now_mono_ns = max(0, (self.last_sample() or 0) - clock.shift_ns)
+        path = os.path.join(folder, STAGES)
         marks = fold_marks(path, clock.time_ns + now_mono_ns - clock.mono_ns, now_mono_ns)
         if marks is None:
             raise FileNotFoundError(path)
@@ -258,7 +233,7 @@ class Loader:
         finished = [row for row in marks.finished if row.stage_id not in ids]
         spans = [span for span in marks.reader.open_spans() if span.stage_id not in ids]
         untimed = {span.stage_id for span in spans} & marks.reader.untimed
-        seen = _seen_starts(files) if untimed else {}
+        seen = _seen_starts(folder) if untimed else {}
         self.problems.add(
             "untimed_stage", "a stage brought no time, and nobody noted when it started", len(untimed - seen.keys())
         )
@@ -294,41 +269,27 @@ def _check_selection(tables: Collection[str] | None, columns: Mapping[str, Colle
             raise UsageError(f"the table {name} has no column {printable(missing[0])}")
 
 
-def _readings(files: HostFiles) -> Iterator[tuple[int, int]]:
+def _readings(folder: str) -> Iterator[tuple[int, int]]:
     """Instants of a host on both of its clocks, from its samples."""
-    for part in files.parts:
-        if part.table != "stage":
-            with PartFile(part.path, TABLES[part.table]) as file:
-                for batch in file.batches(["time_ns", "mono_ns"]):
+    for table in TABLES.values():
+        if table.name != "stage":
+            for rows in read_table(folder, table, ["time_ns", "mono_ns"]):
+                for batch in rows.batches:
                     yield from zip(
                         batch.column("time_ns").to_pylist(), batch.column("mono_ns").to_pylist(), strict=True
                     )
-    for segment in files.segments:
-        if segment.table != "stage":
-            with suppress(DamagedRunError):
-                for rows in SegmentReader(segment.path, expect=segment[:3]).batches():
-                    yield from (row[:2] for row in rows)
 
 
 def _started(span: OpenSpan, time_ns: int, mono_ns: int) -> OpenSpan:
     return span._replace(start_time_ns=time_ns, start_mono_ns=mono_ns)
 
 
-def _seen_starts(files: HostFiles) -> dict[str, tuple[int, int]]:
+def _seen_starts(folder: str) -> dict[str, tuple[int, int]]:
     """When the recorder first saw the stages whose starts brought no time."""
-    event = TABLES["event"]
-    parts, segments = files.of("event")
-    batches: list[pa.Table] = []
-    for part in parts:
-        with PartFile(part.path, event) as file:
-            batches += file.batches(["kind", "subject", "time_ns", "mono_ns"])
-    for segment in segments:
-        with suppress(DamagedRunError):
-            batches += [
-                rows_to_arrow(event, rows) for rows in SegmentReader(segment.path, expect=segment[:3]).batches()
-            ]
+    files = read_table(folder, TABLES["event"], ["kind", "subject", "time_ns", "mono_ns"])
     return {
         row["subject"]: (row["time_ns"], row["mono_ns"])
-        for batch in batches
+        for rows in files
+        for batch in rows.batches
         for row in batch.filter(pc.equal(batch.column("kind"), STAGE_STARTED)).to_pylist()
     }

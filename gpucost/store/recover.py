@@ -120,6 +120,8 @@ def _seal(folder: str, result: RecoverResult) -> None:
         _set_aside(folder, path)
         result.segments_set_aside.append(os.path.relpath(path, os.path.dirname(folder)))
         result.changed = True
+    if sealed.unreadable:
+        seal_host(folder, final=True)  # what lay on both sides of them can be one part now
 
 
 def _set_aside(folder: str, path: str) -> None:

@@ -116,11 +116,29 @@ def test_a_counter_renewed_more_seldom_than_it_is_read_is_not_taken_for_bursts()
 
 
 def test_a_counter_that_stands_still_for_long_used_nothing() -> None:
-    """Half a second without a step is no matter of its rate."""
-    times = tenths(0, 2)
-    energy = [100 * min(t, 1.0) for t in times]
-    found = analyze(recording(2, gpu_rows(times, 0.0, energy_j=energy), stage=[stage("a", 1.3, 2)]))
+    """A second without a step is no matter of its rate, so what comes after is not spread over it."""
+    times = tenths(0, 3)
+    energy = [100 * (min(t, 1.0) + max(t - 2, 0.0)) for t in times]
+    found = analyze(recording(3, gpu_rows(times, 0.0, energy_j=energy), stage=[stage("a", 1.3, 2), stage("b", 2, 3)]))
     assert stage_energy(found, "a")["energy"] == pytest.approx(0)
+    assert stage_energy(found, "b")["energy"] == pytest.approx(100)
+
+
+def test_power_is_not_drawn_across_a_hole_from_the_reading_before_it() -> None:
+    """100 W before the hole, 300 W after it: the first tenth after it is at 300 W."""
+    times = [*tenths(0, 1), *tenths(5, 6)]
+    found = analyze(recording(6, gpu_rows(times, 50.0, power_w=[100.0] * 10 + [300.0] * 10)))
+    assert gpu_energy(found)["energy_j"] == pytest.approx(400)
+
+
+def test_the_active_energy_of_a_hole_is_whose_the_next_reading_says() -> None:
+    """Nobody at first, then the run; then the counter rises by 300 W, 50 W of them idle; it starts at the first reading."""
+    times = [*tenths(0, 1), *tenths(3, 4)]
+    own = [0] * 10 + [1] * 10
+    energy = [50 * min(t, 1) + 300 * max(t - 1, 0) for t in times]
+    run = recording(4, gpu_rows(times, [0.0] * 10 + [100.0] * 10, processes=own, run_processes=own, energy_j=energy))
+    whole = stage_energy(analyze(run), NO_STAGE)
+    assert whole == pytest.approx({"energy": 945, "active": 750, "idle": 195, "foreign": 0})
 
 
 def test_idle_power_is_measured_while_nobody_is_on_the_gpu() -> None:

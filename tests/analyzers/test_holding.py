@@ -72,6 +72,12 @@ def test_ticks_that_show_nothing_between_polls_that_differ_are_unknown() -> None
     assert found.unknown_intervals["reason"].tolist() == ["holding"]
 
 
+def test_a_poll_that_finds_the_gpu_free_says_so_even_if_its_tick_shows_nothing_else() -> None:
+    """Held at 0.1 s, free at 1.1 s, and no other column is known."""
+    found = analyze(recording(1.1, rows([1, 0], 11, util=[0.0] + [None] * 10)))
+    assert uses_ns(found) == {"gap": 100 * MS, "unknown": 900 * MS, "empty": 100 * MS}
+
+
 def test_the_last_poll_counts_for_three_seconds_and_then_memory_does() -> None:
     """The list cannot be read any more after 0.1 s; without memory the rest is unknown."""
     polls = [1] + [None] * 59
@@ -88,6 +94,17 @@ def test_the_first_poll_counts_backwards_for_three_seconds() -> None:
     polls = [None] * 39 + [1] + [None] * 10
     found = analyze(recording(5, gpu_rows(tenths(0, 5), 0.0, processes=polls, run_processes=polls)))
     assert uses_ns(found) == {"unknown": 900 * MS, "idle": 4_100 * MS}
+
+
+def test_a_neighbour_at_the_first_poll_was_there_for_three_seconds_before_it() -> None:
+    """First polled at 4 s; what ran before 1 s is the run's as far as anybody knows."""
+
+    def found(processes: int, run_processes: int) -> dict[str, int]:
+        total, own = ([None] * 39 + [count] + [None] * 10 for count in (processes, run_processes))
+        return uses_ns(analyze(recording(5, gpu_rows(tenths(0, 5), 50.0, processes=total, run_processes=own))))
+
+    assert found(1, 0) == {"busy": 450 * MS, "gap": 450 * MS, "foreign": 2_050 * MS, "empty": 2_050 * MS}
+    assert found(2, 1) == {"busy": 450 * MS + 1_025 * MS, "gap": 2_500 * MS, "foreign": 1_025 * MS}
 
 
 def test_without_process_lists_memory_above_the_reserve_is_holding() -> None:
@@ -156,6 +173,17 @@ def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> Non
     assert any("another namespace" in note for note in found.notes)
 
 
+def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen_on_another_gpu() -> None:
+    """The host shows us our pids, so those it does not show are not ours."""
+    gpus = [Gpu(uuid, "Test GPU", HOST, i, memory_reserved_bytes=BARE) for i, uuid in enumerate((GPU, "GPU-1"))]
+    ours = gpu_rows(tenths(0, 1), 80.0, memory_used_bytes=TAKEN)
+    theirs = gpu_rows(tenths(0, 1), 80.0, uuid="GPU-1", run_processes=0, memory_used_bytes=TAKEN)
+    lists = [row for t in tenths(0, 1) for row in (gpu_process(t, 7, in_run=True), unplaced(t, gpu_uuid="GPU-1"))]
+    found = analyze(recording(1, [*ours, *theirs], gpus=gpus, gpu_process=lists))
+    assert uses_ns(found) == {"busy": 800 * MS, "gap": 200 * MS}
+    assert uses_ns(found, "GPU-1") == {"foreign": 800 * MS, "empty": 200 * MS}
+
+
 def test_a_poll_that_could_not_place_all_of_its_processes_counts_those_it_could() -> None:
     """How many are the run's is null then, and the rows of the list say that one is."""
     series = gpu_rows(tenths(0, 2), 80.0, processes=2, run_processes=None)
@@ -195,6 +223,20 @@ def test_the_list_may_be_stamped_a_little_apart_from_the_tick() -> None:
     ]
     found = analyze(recording(1.1, series, gpu_process=lists))
     assert uses_ns(found) == {"busy": 825 * MS, "foreign": 275 * MS}
+
+
+def test_a_neighbours_kernels_are_no_sign_of_the_run() -> None:
+    """A neighbour works all the time; the run comes between 0.1 s and 1.1 s, which memory tells: at 0.6 s."""
+    memory = [TAKEN] * 5 + [2 * TAKEN] * 6
+    found = analyze(recording(1.1, rows([0, 1], 11, others=[1, 1], util=100.0, memory_used_bytes=memory)))
+    assert uses_ns(found) == {"foreign": 500 * MS + 300 * MS, "busy": 300 * MS}
+
+
+def test_until_the_run_leaves_a_shared_gpu_its_share_is_that_of_the_last_poll_that_saw_it() -> None:
+    """One of two at 0.1 s, gone at 1.1 s; its memory went at 0.5 s."""
+    memory = [2 * TAKEN] * 5 + [TAKEN] * 6
+    found = analyze(recording(1.1, rows([1, 0], 11, others=[1, 1], util=100.0, memory_used_bytes=memory)))
+    assert uses_ns(found) == {"busy": 250 * MS, "foreign": 250 * MS + 600 * MS}
 
 
 def test_a_neighbour_that_left_between_the_polls_was_there_before() -> None:

@@ -91,6 +91,14 @@ def test_activity_of_processes_without_a_stage_decides_nothing() -> None:
     assert found == {"a": 2 * S, "b": 2 * S}
 
 
+def test_activity_of_somebody_elses_process_of_the_same_pid_decides_nothing() -> None:
+    """Seen from a container, a host's pid may be that of one of our processes."""
+    polls = [gpu_process(t, pid, in_run=pid == 10, sm=50.0) for t in (1, 2) for pid in (10, 20)]
+    rows = [stage("a", 0, 2, pid=10), stage("b", 0, 2, pid=20)]
+    run = recording(2, gpu_rows(tenths(0, 2), 100.0, poll=False), stage=rows, gpu_process=polls, process=TREE)
+    assert stages_ns(analyze(run)) == {"a": 2 * S}
+
+
 def test_activity_is_weighed_in_each_segment_by_itself() -> None:
     """Stage a works in the first two seconds, b in the last two; c, open in the middle, cuts the time there."""
     polls = [gpu_process(t, 10 if t <= 2 else 20, in_run=True, sm=50.0) for t in (1, 2, 3, 4)]

@@ -57,6 +57,12 @@ def test_spans_of_one_path_are_one_stage_in_order_of_first_start() -> None:
     assert (b["spans"], b["truncated"], b["wall_ns"]) == (3, 1, 5 * S)
 
 
+def test_a_parent_comes_before_a_child_that_starts_with_it() -> None:
+    """Spans are written when they end, so the child's row comes first."""
+    found = found_of(3, stage("child", 1, 2, parent="p"), stage("p", 1, 3), stage("other", 0, 1))
+    assert found.stages["stage_path"].tolist() == ["other", "p", "p > child", NO_STAGE]
+
+
 def test_a_span_of_no_length_is_counted_and_costs_nothing() -> None:
     """It has a row, and no time."""
     found = found_of(2, stage("mark", 1, 1))
@@ -215,6 +221,19 @@ def test_a_runaway_recursion_counts_to_its_ancestor() -> None:
     assert found.stages["depth"].max() == MAX_DEPTH - 1
     assert sum(stages_ns(found).values()) == S
     assert any("too deeply" in note for note in found.notes)
+
+
+def test_the_total_of_a_stage_has_its_grandchildren() -> None:
+    """One second each, three deep."""
+    found = found_of(3, stage("a", 0, 3), stage("b", 1, 3, parent="a"), stage("c", 2, 3, parent="b"))
+    assert [row_of(found, path)["total_ns"] for path in ("a", "a > b", "a > b > c")] == [3 * S, 2 * S, S]
+
+
+def test_one_long_span_does_not_make_many_short_ones_resolvable() -> None:
+    """The median counts, not the longest."""
+    lengths = (0.1, 0.15, 5)
+    found = found_of(9, *[stage("a", i, i + length, stage_id=str(i)) for i, length in enumerate(lengths)])
+    assert row_of(found, "a")["short"]
 
 
 def test_a_stage_shorter_than_two_sampling_periods_is_marked_short() -> None:

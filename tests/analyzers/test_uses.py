@@ -134,6 +134,14 @@ def test_utilization_of_a_bare_gpu_is_the_drivers_own() -> None:
     assert "unknown" not in uses_ns(analyze(recording(2, rows)))
 
 
+def test_a_gpu_that_asking_wakes_is_still_empty_if_nobody_is_ever_on_it() -> None:
+    """A few percent at no memory are no reason to doubt an empty process list."""
+    rows = gpu_rows(tenths(0, 2), 4.0, processes=0, run_processes=0, memory_used_bytes=501 * MIB)
+    found = analyze(recording(2, rows))
+    assert uses_ns(found) == {"empty": 2 * S}
+    assert found.gpus.loc[GPU, "holding_basis"] == "processes"
+
+
 def test_only_held_gpus_are_in_the_ledger() -> None:
     """A GPU that the run does not hold costs nothing, and rows of one that the manifest does not know are left out."""
     gpus = [Gpu(GPU, "Test GPU", HOST, 0), Gpu("GPU-1", "Test GPU", HOST, 1, held=False)]

@@ -168,12 +168,12 @@ while len(bench.seen["events"]) < 3 and time.monotonic() < until:
 
 
 def test_every_call_leaves_its_durations(observe: Observe) -> None:
-    """The manifest gets calls, quantiles and buckets of every call that was made, and the periods of the sensors."""
+    """The manifest gets count, quantiles and buckets of every sort of call, and the periods of the sensors."""
     body = "bench.start()\nbench.fast(0, 1)\nbench.processes(1)\nbench.samples(1)\nbench.collector.stop()"
     seen = observe(Scenario(gpus=[Gpu(activity=Activity())]), body, hz=1)
     calls = seen.described["driver_calls"]
-    assert calls["nvmlDeviceGetUtilizationRates"]["calls"] == 3
-    assert sum(calls["nvmlDeviceGetUtilizationRates"]["buckets_us"].values()) == 3
+    assert calls["nvmlDeviceGetUtilizationRates"]["calls"] == 2  # the trial, and the first reading of sixteen
+    assert sum(calls["nvmlDeviceGetUtilizationRates"]["buckets_us"].values()) == 2
     assert {
         "nvmlInit",
         "nvmlDeviceGetFieldValues",

@@ -1,21 +1,21 @@
 """The parts of the NVML collector that need no driver: errors in words, counters, pace."""
 
 import struct
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpucost.collectors._nvml_answers import Answers
 from gpucost.collectors._nvml_counters import (
     UNSIGNED_INT,
     UNSIGNED_LONG_LONG,
     EnergyCounter,
     WrappingCounter,
 )
-from gpucost.collectors._nvml_fields import whole_number
 from gpucost.collectors._nvml_library import ERRORS, describe
 from gpucost.collectors._nvml_pacing import BUDGET_SHARE, Paced, Pacer
+from gpucost.collectors._nvml_reader import VALUE_LETTERS
 
 NS = 10**9
 MS = 10**6
@@ -100,19 +100,38 @@ def test_a_jump_is_believed_once_there_was_time_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "layout", "value", "expected"),
+    ("kind", "layout", "value"),
     [
-        (0, "<d", 12.75, 12),
-        (2, "<Q", 2**40, 2**40),
-        (4, "<q", -5, -5),
-        (5, "<ixxxx", -7, -7),
-        (6, "<Hxxxxxx", 9, 9),
-        (99, "<Q", 3, 3),
+        (0, "<d", 12.75),
+        (1, "<Ixxxx", 2**32 - 1),
+        (2, "<Q", 2**40),
+        (3, "<Q", 2**64 - 1),
+        (4, "<q", -5),
+        (5, "<ixxxx", -7),
+        (6, "<Hxxxxxx", 9),
     ],
 )
-def test_every_type_of_a_field_is_read(kind: int, layout: str, value: Any, expected: int) -> None:
-    """NVML's union holds numbers of seven types."""
-    assert whole_number(kind, int.from_bytes(struct.pack(layout, value), "little")) == expected
+def test_every_type_of_a_field_is_read(kind: int, layout: str, value: float) -> None:
+    """NVML's union holds numbers of seven types; what lies beside a short one is not read."""
+    answers = Answers()
+    answers.take(8)
+    offset = answers.take(8, bytes(a | b for a, b in zip(struct.pack(layout, value), bytes(8), strict=True)))
+    position = answers.want(offset, VALUE_LETTERS[kind])
+    answers.compile()
+    assert answers.read()[position] == value
+
+
+def test_answers_lie_behind_one_another() -> None:
+    """What calls write into the block comes out at the places that were wanted, also when a type changes."""
+    answers = Answers()
+    first, second = answers.take(12, struct.pack("<III", 1, 2, 3)), answers.take(8, struct.pack("<Q", 2**32 + 5))
+    places = [answers.want(first, "I"), answers.want(first + 8, "I"), answers.want(second, "Q")]
+    answers.compile()
+    assert [answers.read()[place] for place in places] == [1, 3, 2**32 + 5]
+    answers.change(places[2], "I4x")
+    assert answers.read()[places[2]] == 5
+    with pytest.raises(ValueError, match="space"):
+        answers.take(10_000)
 
 
 costs = st.lists(st.floats(0, 1e9, allow_nan=False), min_size=1, max_size=30)
@@ -136,12 +155,13 @@ def test_thinned_calls_keep_to_the_budget(given_costs: list[float]) -> None:
 
 
 def test_nothing_changes_while_calls_fit() -> None:
-    """A tier within its budget is left alone, and so is one that exceeded it twice."""
+    """A tier within its budget is left alone, and so is one that exceeded it twice; after three times each call is watched, then reviewed."""
     pacer = Pacer(100 * MS)
     within, beyond = round(0.9 * BUDGET_SHARE * 100 * MS), round(1.5 * BUDGET_SHARE * 100 * MS)
     spent = [within, beyond, beyond, within, beyond, beyond, within]
-    assert not any(pacer.wants_review(one) for one in spent)
-    assert [pacer.wants_review(beyond) for _ in range(3)] == [False, False, True]
+    assert not any(pacer.wants_review(one) or pacer.watching for one in spent)
+    seen = [(pacer.wants_review(beyond), pacer.watching) for _ in range(6)]
+    assert seen == [(False, False), (False, False), (False, True), (False, True), (False, True), (True, True)]
 
 
 def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
@@ -157,7 +177,7 @@ def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
     reviews = [pacer.wants_review(MS // 10) for _ in range(32)]
     assert reviews.count(True) == 2
     assert pacer.review([dear, cheap]) == []
-    assert (dear.every, pacer.thinned) == (1, False)
+    assert (dear.every, pacer.thinned, pacer.watching) == (1, False, False)
 
 
 @given(st.integers(1, 20), st.integers(1, 60))

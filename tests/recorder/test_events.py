@@ -37,6 +37,27 @@ def test_the_same_event_is_written_at_most_once_a_minute():
     assert len(rows) == 3
 
 
+def test_different_things_said_of_one_subject_are_all_kept_but_not_without_end():
+    events, rows, clock = log()
+    events.report("nvml", "gpu_lost", "lost", subject="a")
+    events.report("nvml", "gpu_lost", "lost again", subject="a")
+    assert len(rows) == 2
+    for number in range(1000):
+        events.report("nvml", "slow", f"took {number} ms")
+    assert len(rows) == 22
+    clock.pass_(61)
+    events.report("nvml", "slow", "took 5 ms")
+    assert len(rows) == 23
+
+
+def test_events_about_ever_new_subjects_do_not_pile_up_in_memory():
+    events, rows, _ = log()
+    for number in range(10_000):
+        events.report("stages", "stage_started", "x", subject=str(number))
+    assert len(rows) == 10_000
+    assert len(events._recent) <= 2001
+
+
 def test_a_step_of_the_wall_clock_is_an_event_and_ordinary_drift_is_not():
     events, rows, clock = log()
     clock.pass_(10, stepped=0.2)

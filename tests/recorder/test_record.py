@@ -185,6 +185,24 @@ def test_a_recorder_killed_in_the_middle_loses_at_most_two_seconds_and_the_comma
     wait_until(mark.exists)
 
 
+def test_a_stage_without_a_time_keeps_its_start_when_the_recorder_is_killed(runs):
+    line = 'sleep 0.7; echo \'{"event": "start", "id": "1", "name": "late"}\' >> $GPUCOST_STAGE_FILE; sleep 30'
+    process = started(runs, "sh", "-c", line, options=["--gpus", "sim:t4"])
+    with process:
+        wait_until(
+            lambda: any(b"stage_started" in path.read_bytes() for path in runs.glob("*/host=*/journal/event.*.jsonl"))
+        )
+        before = journal_lines(runs)
+        wait_until(lambda: journal_lines(runs) > before + 8)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        process.kill()
+        process.wait(60)
+    stage = load(only_run(runs)).frames["stage"].iloc[0]
+    assert stage["name"] == "late"
+    assert 0.6e9 < stage["start_t_ns"] < 2.5e9
+
+
 def test_killing_the_command_ends_the_run_with_its_code(runs):
     process = started(runs, "sh", "-c", "echo $$; exec sleep 60", options=["-q", "--gpus", "sim:t4"])
     with process:
@@ -259,6 +277,15 @@ def test_a_price_in_the_environment_that_is_none_is_refused_as_one_on_the_comman
     done = record(runs, "true", env={**os.environ, "GPUCOST_PRICE": "cheap"})
     assert done.returncode == 2
     assert "cheap" in done.stderr
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path):
+    line = f'mkdir "{tmp_path}/gone"; cd "{tmp_path}/gone"; rmdir "{tmp_path}/gone"; "$@"'
+    command = [sys.executable, "-P", "-m", "gpucost", "record", "--", "true"]
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", *command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, "working directory" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
 def test_no_command_is_one_line(runs):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from report_factory import Scenario, a_gpu, demo, report_of
-from report_schema import json_schema
 
 import gpucost
 from gpucost import carbon
 from gpucost.analyzers.model import NO_STAGE
 from gpucost.recording import Problem
 from gpucost.render import RENDERERS, renderer
+from report_factory import Scenario, a_gpu, demo, report_of
+from report_schema import json_schema
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SCHEMA = Path(gpucost.__file__).parent / "data" / "report.schema.json"

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from report_factory import Scenario, a_gpu, report_of
 
 from gpucost.analyzers.model import NO_STAGE
 from gpucost.recording import Problem
 from gpucost.render import renderer
 from gpucost.render.markdown import code, prose
 from gpucost.render.safe import for_encoding, plain
+from report_factory import Scenario, a_gpu, report_of
 
 S = 1_000_000_000
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])

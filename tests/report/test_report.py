@@ -7,12 +7,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factory import STARTED_NS, Scenario, a_gpu, demo, report_of
 
 from gpucost import carbon
 from gpucost.analyzers.model import NO_STAGE, USES, WASTE
 from gpucost.recording import Problem
 from gpucost.report import summary_lines
+from report_factory import STARTED_NS, Scenario, a_gpu, demo, report_of
 
 S = 1_000_000_000
 
@@ -363,3 +363,10 @@ def test_a_ledger_of_nothing_has_a_report():
     report = report_of(Scenario([a_gpu()], {}, end_ns=0))
     assert report.total.gpu_time_s.value == 0
     assert isinstance(report.to_json(), dict)
+
+
+def test_every_reason_for_unknown_time_has_a_sentence():
+    from gpucost.analyzers.uses import KNOWN, REASONS
+    from gpucost.report.quality import _REASONS
+
+    assert set(REASONS) - {KNOWN} == set(_REASONS)
