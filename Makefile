@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed-$(subst $(COMMA),-,$(EXTRAS))
 DEMO_GPUS ?= $(shell $(BIN)/python -c "import pynvml; pynvml.nvmlInit(); print('all' if pynvml.nvmlDeviceGetCount() else 'sim:h100:2')" 2>/dev/null || echo sim:h100:2)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check format bench-stage bench-record bench-report bench-workload gpu-check clean
+.PHONY: help demo test torture check format accuracy bench-stage bench-record bench-report bench-workload gpu-check clean
 
 help:  ## show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
@@ -44,14 +44,17 @@ format: $(STAMP)  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-stage: $(STAMP)  ## what a stage mark costs
-	$(BIN)/python benchmarks/bench_stage.py
-
 $(PEERS)/.installed: benchmarks/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	for peer in $$(grep -v '^#' $<); do \
+	@$(PYTHON) -m venv $(PEERS)
+	@for peer in $$(grep -v '^#' $<); do \
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$peer || echo "not installed: $$peer"; done
 	@touch $@
+
+accuracy: $(STAMP) $(PEERS)/.installed  ## figures against the analytic truth, beside naive polling and other tools, into docs/accuracy.md
+	$(BIN)/python tests/accuracy/suite.py --peers $(PEERS)/bin/python --write docs/accuracy.md
+
+bench-stage: $(STAMP)  ## what a stage mark costs
+	$(BIN)/python benchmarks/bench_stage.py
 
 bench-record: $(STAMP) $(PEERS)/.installed  ## what recording costs, beside other recorders (half an hour)
 	$(BIN)/python benchmarks/bench_record.py --peers $(PEERS)
@@ -63,7 +66,8 @@ bench-workload: $(STAMP)  ## how much recording slows the recorded command down
 	$(BIN)/python benchmarks/bench_workload.py
 
 gpu-check: EXTRAS := dev,bench
-gpu-check: $(VENV)/.installed-dev-bench  ## prove gpucost bench on a real GPU (10 minutes a GPU)
+gpu-check: $(VENV)/.installed-dev-bench  ## on a machine with an NVIDIA GPU: check it all on the real thing (20 minutes a GPU)
+	GPUCOST_VALIDATION=docs/validation $(BIN)/python -m pytest -m gpu -q tests/gpu
 	@$(BIN)/python benchmarks/gpu_check.py $(ARGUMENTS)
 
 clean:  ## remove the environment and what was built

@@ -5,15 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from gpucost.analyzers import energy as energies
-from gpucost.analyzers import frames, host, ledger, quality, utilization
+from gpucost.analyzers import frames, host, ledger, precision, quality, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
 from gpucost.analyzers.arrays import FloatArray, IntArray, distinct_texts, rows_of, table, truths
+from gpucost.analyzers.finer import refine
 from gpucost.analyzers.frames import GpuResult
 from gpucost.analyzers.holding import judge, read_polls
 from gpucost.analyzers.model import Analysis, Settings
@@ -45,7 +46,9 @@ class _Run:
     bounds: IntArray
     gpu: pd.DataFrame
     gpu_process: pd.DataFrame
+    gpu_sample: pd.DataFrame
     rows: dict[str, IntArray]
+    sample_rows: dict[str, IntArray]
     process_rows: dict[str, IntArray]
     visible_hosts: set[str]
     lost: dict[str, list[int]]
@@ -73,10 +76,14 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
     cubes = [result.cube for result in results]
     joules = [result.joules[:, energies.ENERGY] for result in results]
     period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
+    error_pct, lengths = precision.stage_energy(run.spans, [result.resolution_ns for result in results])
+    stages = ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns)
+    stages["energy_error_pct"] = error_pct
+    stages["energy_too_short"] = lengths < precision.TOO_SHORT
     return Analysis(
         ledger=ledger.ledger([result.uuid for result in results], run.spans, cubes),
         gpus=frames.gpus(results),
-        stages=ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns),
+        stages=stages,
         energy=frames.energy(results, run.spans),
         energy_gpus=frames.energy_gpus(results),
         timeline=frames.timeline(results),
@@ -84,7 +91,11 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         unknown_intervals=frames.unknown_intervals(results),
         idle_intervals=frames.idle_intervals(results),
         host=table(host.hosts(recording)),
-        notes=[note for result in results for note in result.notes] + quality.stage_notes(run.spans),
+        notes=[
+            *(note for result in results for note in result.notes),
+            *quality.stage_notes(run.spans),
+            *precision.notes(run.spans, error_pct, lengths),
+        ],
         period_ns=period_ns or None,
     )
 
@@ -93,6 +104,7 @@ def _read(recording: Recording, settings: Settings) -> _Run:
     end_ns = max(int(recording.end_ns), 0)
     gpu = recording.frames.get("gpu", pd.DataFrame())
     gpu_process = recording.frames.get("gpu_process", pd.DataFrame())
+    gpu_sample = recording.frames.get("gpu_sample", pd.DataFrame())
     spans = read_spans(recording)
     placed = truths(gpu_process, "in_run") == 1
     return _Run(
@@ -105,7 +117,9 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         bounds=utilization.buckets(end_ns, settings.timeline_buckets),
         gpu=gpu,
         gpu_process=gpu_process,
+        gpu_sample=gpu_sample,
         rows=rows_of(gpu, "gpu_uuid"),
+        sample_rows=rows_of(gpu_sample, "gpu_uuid"),
         process_rows=rows_of(gpu_process, "gpu_uuid"),
         visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
@@ -122,9 +136,10 @@ def _analyze_gpus(run: _Run, gpus: list[Gpu]) -> list[GpuResult]:
 
 def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
-    ticks = read_ticks(run.gpu, rows)
-    period_ns = period_of(ticks, run.period_ns)
-    ticks = bridge(ticks, period_ns)
+    read = read_ticks(run.gpu, rows)
+    period_ns = period_of(read, run.period_ns)
+    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
+    ticks = bridge(refined, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
@@ -145,13 +160,25 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         cube=cube,
         joules=_charged(joules, run.settings.idle_split),
         energy=energy,
-        summary=utilization.summary(parts, ticks, run.end_ns),
+        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": _within(read.t_ns, run.end_ns)},
         timeline=utilization.timeline(parts, ticks, run.bounds),
         holding_basis=holding.basis,
         unknown=unknown,
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
+        resolution_ns=precision.resolution_ns(read, _measured(run.recording.manifest.recorder, gpu.uuid)),
     )
+
+
+def _within(t_ns: IntArray, end_ns: int) -> int:
+    return int(((t_ns > 0) & (t_ns <= end_ns)).sum())
+
+
+def _measured(recorder: dict[str, Any], uuid: str) -> dict[str, Any] | None:
+    """The update periods of a GPU's sensors, as the recorder measured them."""
+    periods = recorder.get("sensor_periods_ns")
+    found = periods.get(uuid) if isinstance(periods, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _charged(joules: FloatArray, idle_split: str) -> FloatArray:

@@ -39,6 +39,7 @@ class GpuResult:
         unknown: its unknown time.
         stretches: use, starts and ends of its idle and empty stretches.
         notes: what a reader must know.
+        resolution_ns: how finely its energy is known in time.
     """
 
     uuid: str
@@ -53,6 +54,7 @@ class GpuResult:
     unknown: Unknown
     stretches: list[tuple[int, IntArray, IntArray]]
     notes: list[str]
+    resolution_ns: int | None = None
 
 
 def gpus(results: Sequence[GpuResult]) -> pd.DataFrame:

@@ -41,6 +41,7 @@ class Device:
         facts: the fields of `gpucost.manifest.Gpu`, but for the host.
         capability: CUDA compute capability, or null.
         link_bytes_per_s: the most that its PCIe link can carry one way.
+        parent_handle: of a MIG device, its GPU's handle.
     """
 
     identity: Identity
@@ -48,6 +49,7 @@ class Device:
     facts: dict[str, Any] = field(default_factory=dict)
     capability: tuple[int, int] | None = None
     link_bytes_per_s: float = _FASTEST_LINK_BYTES_PER_S
+    parent_handle: Any = None
 
     @property
     def uuid(self) -> str:
@@ -170,7 +172,7 @@ def _open_mig(nvml: Nvml, gpu: Device, handle: Any, uuid: str, whole: tuple[int,
         "mig_fraction": mig_fraction(attributes, slots, parent_total),
         "mig_profile": mig_profile(name, attributes, parent_total),
     }
-    return Device(identity, handle, facts, gpu.capability, gpu.link_bytes_per_s)
+    return Device(identity, handle, facts, gpu.capability, gpu.link_bytes_per_s, gpu.handle)
 
 
 def mig_fraction(attributes: Any, slots: int, parent_total_bytes: int | None) -> float | None:

@@ -18,6 +18,7 @@ Make = Callable[[int], Plain | Special]
 _FIELD = struct.Struct("<IIqqIIQ")
 _TYPE_AT, _CODE_AT, _VALUE_AT = 24, 28, 32
 
+_CALL = "nvmlDeviceGetFieldValues"
 _TRIES = 5  # to find a field cheap: the first asking may do more than later ones, and any may be interrupted
 
 # A field that takes longer than the first is asked by itself, so that it can be asked less often than the others; one that takes longer
@@ -48,7 +49,7 @@ class Fields:
     def __init__(self, nvml: Nvml, handle: Any) -> None:
         self._nvml = nvml
         self._handle = handle
-        self._function = nvml.bind("nvmlDeviceGetFieldValues")
+        self._function = nvml.bind(_CALL)
         self._entries: list[_Entry] = []
 
     def offer(self, column: str, field_id: int, scope: int, make: Make) -> Offer:
@@ -64,7 +65,7 @@ class Fields:
         costs: list[int] = []
         kind = code = 0
         while not costs or (min(costs) > _DEAR_NS and len(costs) < _TRIES):
-            code, took_ns = self._nvml.timed(call)
+            code, took_ns = self._nvml.timed(call, _CALL)
             *_, kind, own_code, _ = _FIELD.unpack(field.raw)
             code = code or own_code
             check_alive(code)
@@ -91,6 +92,7 @@ class Fields:
             call = partial(self._bound, self._handle, len(group), answers.pointer(offset))
             least_every = once_a_second if group[0].cost_ns > _VERY_DEAR_NS else 1
             found.append(Probe([entry.column for entry in group], call, slots=slots, least_every=least_every))
+            found[-1].histogram = self._nvml.costs.of(_CALL)
         return found
 
     @property

@@ -11,11 +11,13 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
+from gpucost.collectors._nvml_costs import Costs
 from gpucost.collectors.base import DriverMeter, SourceUnavailable
 
 SUCCESS = 0
 UNINITIALIZED = 1
 INVALID_ARGUMENT = 2
+NOT_SUPPORTED = 3
 NO_PERMISSION = 4
 NOT_FOUND = 6
 INSUFFICIENT_SIZE = 7
@@ -121,6 +123,7 @@ class Nvml:
     def __init__(self, binding: Any, meter: DriverMeter) -> None:
         self.binding = binding
         self.meter = meter
+        self.costs = Costs()
 
     @classmethod
     def open(cls, meter: DriverMeter) -> "Nvml":
@@ -161,7 +164,9 @@ class Nvml:
         except binding.NVMLError as error:
             raise CallFailedError(int(error.value)) from error
         finally:
-            self.count(1, perf_counter_ns() - began_ns)
+            took_ns = perf_counter_ns() - began_ns
+            self.count(1, took_ns)
+            self.costs.of(name).add(took_ns)
 
     def attempt(self, name: str, *args: Any) -> Any:
         """Call one of the binding's wrappers; None when the driver has no answer."""
@@ -175,12 +180,13 @@ class Nvml:
         function = getattr(self.binding.nvmlLib, name, None)
         return None if function is None else partial(function, *args)
 
-    def timed(self, call: Callable[[], int]) -> tuple[int, int]:
-        """Make one bound call: its return code, and the nanoseconds it took."""
+    def timed(self, call: Callable[[], int], name: str) -> tuple[int, int]:
+        """Make one bound call of this name: its return code, and the nanoseconds it took."""
         began_ns = perf_counter_ns()
         code = call()
         took_ns = perf_counter_ns() - began_ns
         self.count(1, took_ns)
+        self.costs.of(name).add(took_ns)
         return code, took_ns
 
     def versions(self) -> dict[str, str]:

@@ -8,11 +8,12 @@ calls keep their rate, and the sum keeps to the budget.
 import math
 from collections.abc import Sequence
 
-BUDGET_SHARE = 0.2  # of a tier's period; the recorder slows a whole tier down at a quarter
+BUDGET_SHARE = 0.01  # of a tier's period, for all its calls together
 LONGEST_S = 10.0  # however dear, a call is made at least this often
 _PATIENCE = 3  # ticks over budget before anything changes: one slow call is no reason
 _REVIEW = 16  # ticks between two looks at a tier that has been thinned out
 _SMOOTHING = 0.25
+_JUMP = 4  # a cost counts for no more than so many times what it was so far
 
 
 class Paced:
@@ -43,7 +44,10 @@ class Paced:
 
     def took(self, cost_ns: int) -> None:
         """It was asked, at this cost."""
-        self.cost_ns += _SMOOTHING * (cost_ns - self.cost_ns) if self.cost_ns else cost_ns
+        if self.cost_ns:  # a call that was interrupted says little of what the next one will take
+            self.cost_ns += _SMOOTHING * (min(cost_ns, _JUMP * self.cost_ns) - self.cost_ns)
+        else:
+            self.cost_ns = float(cost_ns)
         self.wait = max(self.wait, self.every - 1)
 
 

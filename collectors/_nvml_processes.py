@@ -83,8 +83,16 @@ class Family:
     start.
     """
 
-    def __init__(self, root_pid: int, *, visible: bool = True, proc: _proc.Proc | None = None) -> None:
-        """Take the recorder's pid, and whether the driver's pids are pids here."""
+    def __init__(
+        self,
+        root_pid: int,
+        *,
+        visible: bool = True,
+        proc: _proc.Proc | None = None,
+        attached: _proc.Attached | None = None,
+    ) -> None:
+        """Take the recorder's pid, whether the driver's pids are pids here, and what belongs to the run from outside."""
+        self._attached = attached or _proc.Attached()
         self._root_pid = root_pid
         self._proc = proc or _proc.Proc()
         self._visible = visible and not self._proc.why_not()
@@ -114,7 +122,7 @@ class Family:
         for _ in range(_CLIMBS):
             above: _proc.Stat | None = stat
             while above is not None:
-                if above.ppid == self._root_pid:
+                if above.ppid == self._root_pid or self._attached.covers(above):
                     return True
                 if above.ppid <= 1:
                     return False
@@ -257,17 +265,23 @@ class ProcessPoller(Paced):
     # Calling.
 
     def _list(self, function: Callable[..., int]) -> int:
-        return self._fill(_PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer))
+        return self._fill(
+            _PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer), "process lists"
+        )
 
     def _samples(self, function: Callable[..., int], since_us: int) -> int:
         since = ctypes.c_ulonglong(since_us)
-        return self._fill(_SAMPLE.size, lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since))
+        return self._fill(
+            _SAMPLE.size,
+            lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since),
+            "nvmlDeviceGetProcessUtilization",
+        )
 
-    def _fill(self, size: int, call: Callable[[], int]) -> int:
+    def _fill(self, size: int, call: Callable[[], int], name: str) -> int:
         """Make a call that fills the buffer with entries of a size; enlarge the buffer as long as it does not suffice."""
         while True:
             capacity = self._count.value = len(self._buffer) // size
-            code, took_ns = self._nvml.timed(call)
+            code, took_ns = self._nvml.timed(call, name)
             self.spent_ns += took_ns
             if code != INSUFFICIENT_SIZE or self._count.value <= capacity:
                 return code
@@ -308,8 +322,15 @@ def _versions(nvml: Nvml) -> tuple[str, ...]:
 
 
 def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
+    """Mean use of each process over all the driver's samples.
+
+    The driver names at each sample only who was caught at work, so a process that a sample leaves out did nothing then: its mean is over
+    the samples of everybody. Where each process has one sample of its own time, that is a mean already.
+    """
     sums: dict[int, tuple[int, int, int]] = {}
     for pid, _, sm, memory, _, _ in samples:
         sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
         sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
-    return {pid: Usage(sm / count, memory / count, count) for pid, (sm, memory, count) in sums.items()}
+    means_already = all(count == 1 for _, _, count in sums.values())
+    slots = 1 if means_already else len({sample[1] for sample in samples})
+    return {pid: Usage(sm / slots, memory / slots, count) for pid, (sm, memory, count) in sums.items()}

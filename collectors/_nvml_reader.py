@@ -6,6 +6,7 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple, Protocol
 
 from gpucost.collectors._nvml_answers import Answers
+from gpucost.collectors._nvml_costs import Histogram
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_library import NOTHING_NEW, SUCCESS, Nvml, check_alive
 from gpucost.collectors._nvml_pacing import Paced
@@ -20,6 +21,7 @@ _TRIES = 3  # failures in a row before a call is left out for a while
 _LONGEST_WAIT = 64  # ticks
 _PSTATE = COLUMN["pstate"]
 _UNKNOWN_PSTATE = 32
+_WATCH_EVERY = 16  # readings: then the calls are timed one by one
 _STEP = 3  # numbers that are read of one field: its type, its code, its value
 
 
@@ -81,9 +83,10 @@ class Probe(Paced):
         stores: the columns.
         slots: of a call for several fields, those; then `stores` is empty.
         failures: calls in a row without an answer.
+        histogram: where its durations are counted.
     """
 
-    __slots__ = ("call", "failures", "slots", "stores")
+    __slots__ = ("call", "failures", "histogram", "slots", "stores")
 
     def __init__(
         self,
@@ -99,6 +102,12 @@ class Probe(Paced):
         self.stores.add(stores)
         self.slots = slots
         self.failures = 0
+        self.histogram = Histogram()
+
+    def took(self, cost_ns: int) -> None:
+        """It was asked, at this cost."""
+        super().took(cost_ns)
+        self.histogram.add(cost_ns)
 
     def failed(self) -> None:
         """The call did not answer: after a few times in a row, leave it out for longer and longer."""
@@ -111,6 +120,39 @@ Failed = Callable[[str, int], None]
 """Is told what did not answer, and NVML's code."""
 
 
+class Apart(Protocol):
+    """Something of a device that has a rhythm of its own."""
+
+    def add(self, row: list[Any], failed: Failed) -> int:
+        """Write what is due into a row; the nanoseconds spent in the driver.
+
+        Raises:
+            GpuGoneError: the GPU is not there any more.
+        """
+        ...
+
+
+class Seldom:
+    """Readings that lose nothing by being taken at every n-th tick."""
+
+    def __init__(self, reader: "GpuReader", every: int) -> None:
+        self.reader = reader
+        self._every = every
+        self._wait = 0
+
+    def add(self, row: list[Any], failed: Failed) -> int:
+        """Write what is due into a row; the nanoseconds spent in the driver."""
+        if self._wait > 0:
+            self._wait -= 1
+            return 0
+        self._wait = self._every - 1
+        mine, spent_ns = self.reader.read(row[0], row[1], failed)
+        for position, value in enumerate(mine or ()):
+            if value is not None:
+                row[position] = value
+        return spent_ns
+
+
 class GpuReader:
     """Readings of one device.
 
@@ -120,16 +162,23 @@ class GpuReader:
     Attributes:
         answers: what the calls write into.
         probes: what is asked.
+        apart: what is asked more rarely, each when it is due, and writes into the row by itself.
         unavailable: column to the reason why it is null on this device.
+        absent: the same of what many devices do not have, and no report misses.
         notes: what else a reader of the figures should know, one line each.
         tally: impossible values, counted.
         happened: kind and message of what should become an event; whoever reports it clears it.
+        on_close: what to call when the device is not read any more.
     """
 
     def __init__(self, nvml: Nvml, uuid: str) -> None:
         self.answers = Answers()
         self.probes: list[Probe] = []
+        self.apart: list[Apart] = []
         self.unavailable: dict[str, str] = {}
+        self.absent: dict[str, str] = {}
+        self.on_close: list[Callable[[], None]] = []
+        self._turn = 0
         self.notes: list[str] = []
         self.tally = Tally()
         self.happened: list[tuple[str, str]] = []
@@ -169,8 +218,19 @@ class GpuReader:
             GpuGoneError: the GPU is not there any more.
             SessionLostError: the driver does not know of the session.
         """
-        if watch or self._troubled:
-            return self._read_one_by_one(time_ns, mono_ns, failed)
+        self._turn += 1
+        if watch or self._troubled or self._turn % _WATCH_EVERY == 1:
+            row, spent_ns = self._read_one_by_one(time_ns, mono_ns, failed)
+        else:
+            row, spent_ns = self._read_all(time_ns, mono_ns, failed)
+        if self.apart:
+            given = self._blank.copy() if row is None else row
+            given[0], given[1] = time_ns, mono_ns
+            spent_ns += sum([one.add(given, failed) for one in self.apart])
+            row = given if any(value is not None for value in given[3:]) else None
+        return row, spent_ns
+
+    def _read_all(self, time_ns: int, mono_ns: int, failed: Failed) -> tuple[list[Any] | None, int]:
         row = self._blank.copy()
         row[0], row[1] = time_ns, mono_ns
         began_ns = perf_counter_ns()
@@ -250,3 +310,9 @@ class GpuReader:
                 self._discard[position]()
         for special in stores.special:
             special.store(row, answers)
+
+    def close(self) -> None:
+        """Give back what the device's calls were lent."""
+        for call in self.on_close:
+            call()
+        self.on_close.clear()

@@ -12,6 +12,7 @@ from typing import Any
 from gpucost.collectors._nvml_counters import EnergyCounter, WrappingCounter
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_fields import Fields
+from gpucost.collectors._nvml_gpm import offer_gpm
 from gpucost.collectors._nvml_library import (
     FUNCTION_NOT_FOUND,
     Nvml,
@@ -20,7 +21,7 @@ from gpucost.collectors._nvml_library import (
     describe,
     refuses,
 )
-from gpucost.collectors._nvml_reader import COLUMN, GpuReader, Plain, Probe, Special
+from gpucost.collectors._nvml_reader import COLUMN, GpuReader, Plain, Probe, Seldom, Special
 
 _NO_LIMIT_MW = 10_000_000  # stands for the limit of a GPU that does not tell its own
 _LARGEST_63 = (1 << 63) - 1
@@ -35,6 +36,19 @@ _GPU, _MODULE = 0, 1  # what a field is about
 _POWER_AVERAGE, _POWER_INSTANT = 185, 186
 _ENERGY, _ENERGY_BY_SCOPE = 83, 191
 _PCIE_SENT, _PCIE_RECEIVED = 197, 198
+_ALL_LINKS = 0xFFFFFFFF
+_KIB = 1024
+_NVLINK = {"nvlink_tx_bytes": 138, "nvlink_rx_bytes": 139}
+_HELD_DOWN = {
+    "sw_power_cap_ns": 74,
+    "sync_boost_ns": 76,
+    "sw_thermal_ns": 269,
+    "hw_thermal_ns": 270,
+    "hw_power_brake_ns": 271,
+}
+"""Column to the field that counts the time in which clocks were held down for this reason."""
+_MAX_GENERATION = 32
+_MAX_LANES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ class _Call:
     preset: bytes = b""
 
 
+_LINK_GENERATION = _Call("nvmlDeviceGetCurrPcieLinkGeneration")
+_LINK_WIDTH = _Call("nvmlDeviceGetCurrPcieLinkWidth")
 _POWER = _Call("nvmlDeviceGetPowerUsage")
 _ENERGY_CALL = _Call("nvmlDeviceGetTotalEnergyConsumption", size=8, values=((0, "Q"),))
 _UTILIZATION = _Call("nvmlDeviceGetUtilizationRates", size=8, values=((0, "I"), (4, "I")))  # GPU, memory
@@ -102,6 +118,15 @@ def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
     reader = trial.reader
     reader.probes += trial.fields.probes(reader.answers, period_ns)
     reader.compile()
+    seldom = _Trial(nvml, device)
+    seldom.counters()
+    seldom.link()
+    reader.absent.update(seldom.reader.unavailable)
+    seldom.reader.probes += seldom.fields.probes(seldom.reader.answers, period_ns)
+    seldom.reader.compile()
+    if seldom.reader.probes:
+        reader.apart.append(Seldom(seldom.reader, max(1, round(1e9 / period_ns))))
+    offer_gpm(nvml, device, reader)
     return reader
 
 
@@ -156,6 +181,20 @@ class _Trial:
         self._settle("clocks_event_reasons", _REASONS, _plain("clocks_event_reasons", _LARGEST_63))
         self._settle("temperature_c", _TEMPERATURE, _plain("temperature_c", _MAX_CELSIUS))
 
+    def counters(self) -> None:
+        """Time in which the clocks were held down, by reason, and bytes over NVLink; counters, so once a second loses nothing."""
+        for column, field_id in _HELD_DOWN.items():
+            self._settle(column, [_Field(field_id)], _plain(column, _LARGEST_63))
+        for column, field_id in _NVLINK.items():
+            offer = self.fields.offer(column, field_id, _ALL_LINKS, _Kib(COLUMN[column]).at)
+            if offer.reason:
+                self.reader.unavailable[column] = offer.reason
+
+    def link(self) -> None:
+        """The PCIe link as it is now."""
+        self._settle("pcie_link_gen", [_LINK_GENERATION], _plain("pcie_link_gen", _MAX_GENERATION))
+        self._settle("pcie_link_width", [_LINK_WIDTH], _plain("pcie_link_width", _MAX_LANES))
+
     def _settle(self, column: str, ways: Sequence[_Field | _Call], make: Callable[[int], Plain | Special]) -> None:
         """Take the first way to a number that the driver does not refuse."""
         reason = ""
@@ -188,12 +227,13 @@ class _Trial:
         call = self._nvml.bind(way.name, self._handle, *way.args, answers.pointer(offset))
         if call is None:
             return describe(FUNCTION_NOT_FOUND)
-        code, _ = self._nvml.timed(call)
+        code, _ = self._nvml.timed(call, way.name)
         check_alive(code)
         if refuses(code):
             return describe(code)
         stores = make([answers.want(offset + at, letter) for at, letter in way.values])
         self.reader.probes.append(Probe(columns, call, stores))
+        self.reader.probes[-1].histogram = self._nvml.costs.of(way.name)
         return ""
 
 
@@ -259,3 +299,22 @@ class _Counted:
         """Write the column, unless bytes may have gone uncounted."""
         index = self._index
         row[self._position] = self.counter.follow(answers[index], answers[index - 2], row[1])
+
+
+class _Kib:
+    """A counter of KiB, as bytes."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._index = 0
+
+    def at(self, index: int) -> "_Kib":
+        """Read the value at this place among the answers."""
+        self._index = index
+        return self
+
+    def store(self, row: list[Any], answers: tuple[Any, ...]) -> None:
+        """Write the column."""
+        value = answers[self._index] * _KIB
+        if 0 <= value <= _LARGEST_63:
+            row[self._position] = value

@@ -15,6 +15,7 @@ _READ_LIMIT = 4 << 20
 _STAT_FIELDS = 22  # as far as rss, counted from the state
 _RECHECK_PASSES = 16
 _RETRIES = 5
+_NAME_LENGTH = 15  # the kernel keeps no more of a program's name
 
 
 class Stat(NamedTuple):
@@ -200,6 +201,26 @@ def own_pids(status: Mapping[str, Mapping[str, Any]]) -> Callable[[], Collection
     return give
 
 
+class Attached:
+    """Processes outside the command's tree that belong to the run: a server that was there before, say.
+
+    A pid is remembered with its start, so a process that gets the pid later is not taken for it.
+    """
+
+    def __init__(self, pids: Collection[int] = (), names: Collection[str] = (), proc: Proc | None = None) -> None:
+        """Take pids that are alive now, and names of programs."""
+        stats = [(proc or Proc()).stat(pid) for pid in pids]
+        self._starts = {stat.pid: stat.start_ticks for stat in stats if stat is not None}
+        self._names = {name[:_NAME_LENGTH] for name in names}
+
+    def __bool__(self) -> bool:
+        return bool(self._starts or self._names)
+
+    def covers(self, stat: Stat) -> bool:
+        """Whether this process is one of them; what lies below them is found by climbing."""
+        return self._starts.get(stat.pid) == stat.start_ticks or stat.name in self._names
+
+
 class Tree:
     """The processes below the recorder, at a cost that follows the tree and not the host.
 
@@ -210,9 +231,15 @@ class Tree:
     """
 
     def __init__(
-        self, root_pid: int, *, own_pids: Callable[[], Collection[int]] = tuple, proc: Proc | None = None
+        self,
+        root_pid: int,
+        *,
+        own_pids: Callable[[], Collection[int]] = tuple,
+        proc: Proc | None = None,
+        attached: Attached | None = None,
     ) -> None:
-        """Take the pid at the root (which is not part of the tree), and who gives the pids below it that are the recorder's own."""
+        """Take the root's pid (no part of the tree), who gives the recorder's own pids below it, and what belongs to it from outside."""
+        self._attached = attached or Attached()
         self._root_pid = root_pid
         self._own_pids = own_pids
         self._proc = proc or Proc()
@@ -262,6 +289,8 @@ class Tree:
                 stat = fresh.get(above)
                 if stat is None:
                     break
+                if self._attached.covers(stat):
+                    return True
                 above, below = stat.ppid, above
                 if above == self._root_pid or above in self._inside:
                     return True

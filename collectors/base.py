@@ -86,6 +86,8 @@ class Context:
         bill: `visible` or `node`.
         environ: the command's environment (for CUDA_VISIBLE_DEVICES and the like).
         stage_file: where the command writes stage marks.
+        attached_pids: processes outside the command's tree that belong to the run all the same, with all below them.
+        attached_names: the same, by the name of the program.
         meter: cost of driver calls, kept by the collector itself.
         status: what the recorder tells of itself: collector name to a mapping with the keys of `gpucost.schema.RecorderRow`; "recorder" is the
             whole process, and its `own_pids` are the pids of the recorder's own children, which are not part of the command's tree.
@@ -102,6 +104,8 @@ class Context:
     bill: str
     environ: Mapping[str, str]
     stage_file: str
+    attached_pids: Sequence[int] = ()
+    attached_names: Sequence[str] = ()
     meter: DriverMeter = field(default_factory=DriverMeter)
     status: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -1,15 +1,16 @@
 """NVIDIA GPUs, through NVML: utilization, memory, power, energy, clocks, and the processes on each.
 
-One session for the whole run. Two tiers: `fast`, at the rate that the user asked for, one row a GPU; and `processes`, once a second, one row
-a process on a GPU. A GPU that is lost is reported once, the others go on, and it is tried again with growing distance.
+One session for the whole run. Three tiers: `fast`, at the rate that the user asked for, one row a GPU; `processes`, once a second, one row
+a process on a GPU; and `samples`, once a second, what the driver kept between ticks. The driver's events are waited for in a thread. A GPU that is lost is reported once, the others go on, and it is tried again with growing distance.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpucost.collectors import _nvml_devices, _nvml_trial
+from gpucost.collectors import _nvml_devices, _nvml_trial, _proc
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_devices import Device
+from gpucost.collectors._nvml_events import EventWatcher
 from gpucost.collectors._nvml_library import (
     UNINITIALIZED,
     CallFailedError,
@@ -19,8 +20,10 @@ from gpucost.collectors._nvml_library import (
     describe,
 )
 from gpucost.collectors._nvml_pacing import Paced, Pacer
+from gpucost.collectors._nvml_periods import PeriodFinder
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, Trust, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import COLUMN, GpuReader
+from gpucost.collectors._nvml_samples import SampleDrain
 from gpucost.collectors.base import Context, SourceUnavailable, Tier
 from gpucost.collectors.selection import choose, parse_gpus
 from gpucost.errors import UsageError
@@ -28,11 +31,13 @@ from gpucost.schema import GpuProcessRow, GpuRow
 
 FAST = "fast"
 PROCESSES = "processes"
+SAMPLES = "samples"
 
 _NS = 1_000_000_000
 _FIRST_RETRY_NS = _NS
 _LAST_RETRY_NS = 60 * _NS
 _TALLY_EVERY_NS = 60 * _NS
+_PUBLISH_FIRST, _PUBLISH_EVERY = 10, 60  # drains of the samples tier, which are a second apart
 _STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
 _PROCESSES_AT = COLUMN["processes"]
 _RUN_PROCESSES_AT = COLUMN["run_processes"]
@@ -45,6 +50,7 @@ class _Sampled:
         self.device = device
         self.reader: GpuReader | None = None
         self.poller: ProcessPoller | None = None
+        self.drain: SampleDrain | None = None
         self.counts: tuple[int | None, int | None] | None = None  # from the last poll, for the next row
         self.lost_since_ns: int | None = None
         self.losses = 0
@@ -68,7 +74,10 @@ class NvmlCollector:
         self._nvml: Nvml | None = None
         self._sampled: list[_Sampled] = []
         self._strays: list[ProcessPoller] = []
-        self._polls = 0
+        self._watcher: EventWatcher | None = None
+        self._finder: PeriodFinder | None = None
+        self._sensors: dict[str, dict[str, int]] = {}
+        self._polls = self._drains = 0
 
     def start(self, context: Context) -> Sequence[Tier]:
         """Open the session and find the GPUs; may hang as long as the driver does.
@@ -86,7 +95,10 @@ class NvmlCollector:
         if not self._sampled:
             return []
         # In this order, so that what the processes tier counts goes into the row after it.
-        return [Tier(PROCESSES, self._processes_ns), Tier(FAST, self._fast_ns)]
+        tiers = [Tier(PROCESSES, self._processes_ns), Tier(FAST, self._fast_ns)]
+        if any(one.drain for one in self._sampled):
+            tiers.append(Tier(SAMPLES, self._processes_ns))
+        return tiers
 
     def sample(self, tier: str) -> None:
         """Read every GPU, or every process list, once.
@@ -102,6 +114,8 @@ class NvmlCollector:
                 self._open(context)
             if tier == PROCESSES:
                 self._sample_processes(context)
+            elif tier == SAMPLES:
+                self._drain_samples(context)
             else:
                 self._sample_fast(context)
         except SessionLostError:
@@ -113,9 +127,14 @@ class NvmlCollector:
         if self._context is not None:
             for one in self._sampled:
                 self._tell_tally(self._context, one, 0)
-        if self._nvml is not None:
+                if one.reader is not None:
+                    one.reader.close()
+            if self._nvml is not None:
+                self._publish(self._context, self._nvml)
+        waiting = [thread for thread in (self._watcher, self._finder) if thread is not None and not thread.end()]
+        if self._nvml is not None and not waiting:  # a session is not closed under a call that is under way
             self._nvml.close()
-        self._nvml = None
+        self._nvml = self._watcher = self._finder = None
         self._sampled = []
         self._strays = []
 
@@ -136,17 +155,37 @@ class NvmlCollector:
         context.describe("gpus", [{**device.facts, "held": device.uuid in held} for device in chosen])
         inner = in_inner_namespace()
         self._trust = trust(versions.get("driver", ""), inner_namespace=inner)
-        self._family = Family(context.root_pid, visible=self._trust.pids)
-        self._pacers = {FAST: Pacer(self._fast_ns), PROCESSES: Pacer(self._processes_ns)}
+        self._family = Family(
+            context.root_pid,
+            visible=self._trust.pids,
+            attached=_proc.Attached(context.attached_pids, context.attached_names),
+        )
+        periods = {FAST: self._fast_ns, PROCESSES: self._processes_ns, SAMPLES: self._processes_ns}
+        self._pacers = {tier: Pacer(period_ns) for tier, period_ns in periods.items()}
         self._sampled = [_Sampled(device, context) for device in chosen]
         for one in self._sampled:
             self._open_device(context, nvml, one)
+        self._start_threads(context, nvml, devices)
         self._strays = self._open_strays(nvml, [device for device in devices if device.uuid not in sampled])
         if not self._trust.pids:
             context.report(
                 "processes_unknown",
                 "this driver shows containers the host's pids: which processes are the run's is unknown",
             )
+
+    def _start_threads(self, context: Context, nvml: Nvml, devices: Sequence[Device]) -> None:
+        """What waits or takes its time goes on beside the sampling."""
+        wanted = {one.device.identity.parent_uuid or one.device.uuid for one in self._sampled}
+        whole = [device for device in devices if device.uuid in wanted]
+        self._watcher = EventWatcher(nvml, whole, context.report)
+        if self._watcher.watched:
+            self._watcher.start()
+
+        def found(uuid: str, period_ns: int) -> None:
+            self._sensors.setdefault(uuid, {})["energy_j"] = period_ns
+
+        self._finder = PeriodFinder(nvml, [(device.uuid, device.handle) for device in whole], found)
+        self._finder.start()
 
     def _choose(self, context: Context, devices: Sequence[Device]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         identities = [device.identity for device in devices]
@@ -163,6 +202,7 @@ class NvmlCollector:
         device = one.device
         try:
             one.reader = _nvml_trial.open_reader(nvml, device, self._fast_ns)
+            one.drain = SampleDrain(nvml, device, one.reader.tally)
             if not device.identity.mig_enabled:  # a GPU in MIG mode has no processes of its own
                 one.poller = ProcessPoller(nvml, device, self._trust, one.reader.tally, self._processes_ns)
         except GpuGoneError as error:
@@ -260,7 +300,7 @@ class NvmlCollector:
             one.retry_after_ns = _FIRST_RETRY_NS
             again = f" (for the {one.losses}. time)" if one.losses > 1 else ""
             context.report("gpu_lost", f"{one.device.title}: {error}{again}; the others go on", subject=one.device.uuid)
-        one.reader = one.poller = one.counts = None
+        one.reader = one.poller = one.drain = one.counts = None
         one.retry_ns = now_ns + one.retry_after_ns
         one.retry_after_ns = min(2 * one.retry_after_ns, _LAST_RETRY_NS)
 
@@ -282,6 +322,36 @@ class NvmlCollector:
         one.lost_since_ns = None
         context.report("gpu_back", f"{one.device.title} answers again after {seconds:.0f} s", subject=one.device.uuid)
         return True
+
+    # The samples tier.
+
+    def _drain_samples(self, context: Context) -> None:
+        clock, spent_ns = context.clock, 0
+        drains = [(one, one.drain) for one in self._sampled if one.drain]
+        for one, drain in drains:
+            if not drain.is_due():
+                continue
+            try:
+                rows = drain.drain(clock.time_ns(), clock.mono_ns())
+            except GpuGoneError as error:
+                self._lost(context, one, error)
+                continue
+            spent_ns += drain.spent_ns
+            for row in rows:
+                context.emit("gpu_sample", row)
+        self._drains += 1
+        if self._nvml is not None and (self._drains == _PUBLISH_FIRST or self._drains % _PUBLISH_EVERY == 0):
+            self._publish(context, self._nvml)
+        if self._pacers[SAMPLES].wants_review(spent_ns):
+            self._review(context, SAMPLES, [drain for _, drain in drains])
+
+    def _publish(self, context: Context, nvml: Nvml) -> None:
+        """What the driver's calls cost so far, and how often its sensors are renewed, for the manifest."""
+        for one in self._sampled:
+            if one.drain:
+                self._sensors.setdefault(one.device.uuid, {}).update(one.drain.periods_ns())
+        context.describe("driver_calls", nvml.costs.facts())
+        context.describe("sensor_periods_ns", {uuid: dict(periods) for uuid, periods in self._sensors.items()})
 
     # The processes tier.
 

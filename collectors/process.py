@@ -32,7 +32,10 @@ class ProcessCollector:
         if problem := self._proc.why_not():
             raise SourceUnavailable(f"the command's processes are not recorded: {problem}", permanent=True)
         self._context = context
-        self._tree = _proc.Tree(context.root_pid, own_pids=_proc.own_pids(context.status), proc=self._proc)
+        attached = _proc.Attached(context.attached_pids, context.attached_names, self._proc)
+        self._tree = _proc.Tree(
+            context.root_pid, own_pids=_proc.own_pids(context.status), proc=self._proc, attached=attached
+        )
         return [Tier("tree", round(1e9 / min(_HZ, context.hz)))]
 
     def sample(self, tier: str) -> None:  # noqa: ARG002 (there is one)

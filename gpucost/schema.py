@@ -39,6 +39,42 @@ class GpuRow(NamedTuple):
         None  # processes on the GPU; null at ticks that did not ask, and where the list cannot be read
     )
     run_processes: int | None = None  # of those, how many belong to the run; null where `processes` is
+    # True activity (GPM): means over the SM clock's cycles in a window that ends here; `sm_clock_mhz` stands beside them.
+    activity_window_ns: int | None = None  # length of that window; null: none ends here, and all that follow are null
+    gr_active_pct: float | None = None  # a graphics or compute context was working
+    sm_active_pct: float | None = None  # SMs with at least one warp
+    sm_occupancy_pct: float | None = None  # warps on the SMs, of the most that fit
+    tensor_active_pct: float | None = None
+    fp64_active_pct: float | None = None
+    fp32_active_pct: float | None = None
+    fp16_active_pct: float | None = None
+    dram_active_pct: float | None = None  # of the memory's bandwidth
+    pcie_tx_bytes_per_s: float | None = None  # from the GPU
+    pcie_rx_bytes_per_s: float | None = None  # to the GPU
+    nvlink_tx_bytes_per_s: float | None = None
+    nvlink_rx_bytes_per_s: float | None = None
+    # Counters and link states, about once a second.
+    nvlink_tx_bytes: int | None = None  # cumulative, all links
+    nvlink_rx_bytes: int | None = None  # cumulative, all links
+    sw_power_cap_ns: int | None = None  # cumulative time in which the power limit held the clocks down
+    sw_thermal_ns: int | None = None  # cumulative time in which the driver held them down for the temperature
+    hw_thermal_ns: int | None = None  # cumulative time in which the hardware did
+    hw_power_brake_ns: int | None = None  # cumulative time in which the power supply asked for it
+    sync_boost_ns: int | None = None  # cumulative time in which another GPU of the sync boost group did
+    pcie_link_gen: int | None = None  # as it is now: links slow down when nothing is to be carried
+    pcie_link_width: int | None = None  # lanes
+
+
+class GpuSampleRow(NamedTuple):
+    """What one GPU's driver kept of itself between ticks; its own time stamp, so that nothing is there twice."""
+
+    time_ns: int
+    mono_ns: int
+    gpu_uuid: str
+    power_w: float | None = None
+    module_power_w: float | None = None  # of a module that holds CPU and GPU
+    gpu_util_pct: float | None = None  # of the driver's sample period that ends here
+    memory_util_pct: float | None = None
 
 
 class GpuProcessRow(NamedTuple):
@@ -186,12 +222,36 @@ _GPU_NARROW = {
     "pstate": "int16",
     "processes": "int32",
     "run_processes": "int32",
+    "gr_active_pct": "float32",
+    "sm_active_pct": "float32",
+    "sm_occupancy_pct": "float32",
+    "tensor_active_pct": "float32",
+    "fp64_active_pct": "float32",
+    "fp32_active_pct": "float32",
+    "fp16_active_pct": "float32",
+    "dram_active_pct": "float32",
+    "pcie_tx_bytes_per_s": "float32",
+    "pcie_rx_bytes_per_s": "float32",
+    "nvlink_tx_bytes_per_s": "float32",
+    "nvlink_rx_bytes_per_s": "float32",
+    "pcie_link_gen": "int16",
+    "pcie_link_width": "int16",
 }
 
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         Table("gpu", GpuRow, _GPU_NARROW),
+        Table(
+            "gpu_sample",
+            GpuSampleRow,
+            {
+                "power_w": "float32",
+                "module_power_w": "float32",
+                "gpu_util_pct": "float32",
+                "memory_util_pct": "float32",
+            },
+        ),
         Table(
             "gpu_process",
             GpuProcessRow,

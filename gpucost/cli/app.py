@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "runs": Command("gpucost.cli.runs", "List the runs."),
     "bench": Command("gpucost.cli.bench", "Measure what a GPU can really do, and keep profiles of it."),
     "recover": Command("gpucost.cli.recover", "Close a run whose recorder died, and say what is missing."),
+    "doctor": Command("gpucost.cli.doctor", "Say what this machine can measure, what not, and why."),
     "stage": Command("gpucost.cli.stage", "Run a command as a stage of the recording around it.", _TAKES_A_COMMAND),
 }
 """Every command by name, in the order of the overview."""

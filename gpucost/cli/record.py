@@ -55,6 +55,18 @@ def record(
             help="Record into a run that another machine is recording, over a folder that both see.",
         ),
     ] = None,
+    attach: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attach",
+            metavar="PID",
+            help="A process outside the command that belongs to the run too; may be repeated.",
+        ),
+    ] = None,
+    attach_name: Annotated[
+        list[str] | None,
+        typer.Option("--attach-name", metavar="NAME", help="The same, by the name of the program; may be repeated."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Show a status line while the command runs, when stderr is a terminal.")
@@ -78,5 +90,7 @@ def record(
         quiet=quiet,
         live=live,
         join=join,
+        attach=attach,
+        attach_names=attach_name,
     )
     raise typer.Exit(record_command(options))

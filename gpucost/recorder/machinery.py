@@ -92,6 +92,7 @@ class Machinery:
             "command_pid": command.pid,
             "hz": self.hz,
             "gpus": self.options.gpus,
+            "attached": [*map(int, self.options.attach), *self.options.attach_names],
             "writer": self.writer_id,
             "collectors": [collector.name for collector in collectors],
         }
@@ -118,6 +119,8 @@ class Machinery:
             environ=self.environ,
             stage_file=rundir.stage_file(self.run_dir, self.host),
             status=self.status,
+            attached_pids=tuple(map(int, self.options.attach)),
+            attached_names=tuple(self.options.attach_names),
         )
 
     def _describe(self, key: str, value: Any) -> None:

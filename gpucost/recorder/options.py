@@ -8,13 +8,28 @@ from gpucost.errors import UsageError
 DEFAULT_HZ = 10.0
 MIN_HZ = 0.1
 MAX_HZ = 50.0
+_MOST_PIDS = 1 << 22  # the kernel's own limit
 BILLS = ("visible", "node")
 
 
 class RecordOptions:
     """The options of one recording; see `gpucost record --help` for their meaning. `None` means: not given."""
 
-    __slots__ = ("bill", "command", "gpus", "hz", "join", "labels", "live", "name", "price", "quiet", "runs")
+    __slots__ = (
+        "attach",
+        "attach_names",
+        "bill",
+        "command",
+        "gpus",
+        "hz",
+        "join",
+        "labels",
+        "live",
+        "name",
+        "price",
+        "quiet",
+        "runs",
+    )
 
     def __init__(
         self,
@@ -30,6 +45,8 @@ class RecordOptions:
         quiet: bool = False,
         live: bool = False,
         join: str | None = None,
+        attach: list[str] | None = None,
+        attach_names: list[str] | None = None,
     ) -> None:
         self.command = command
         self.runs = runs
@@ -42,19 +59,25 @@ class RecordOptions:
         self.quiet = quiet
         self.live = live
         self.join = join
+        self.attach = attach or []
+        self.attach_names = attach_names or []
 
 
 VALUES = {
     "--runs": "runs",
     "--name": "name",
     "--label": "labels",
+    "--attach": "attach",
+    "--attach-name": "attach_names",
     "--price": "price",
     "--hz": "hz",
     "--gpus": "gpus",
     "--bill": "bill",
     "--join": "join",
 }
-"""Options with a value, and the field each sets; `--label` may be repeated."""
+"""Options with a value, and the field each sets; those of `REPEATED` may be repeated."""
+
+REPEATED = frozenset({"labels", "attach", "attach_names"})
 
 FLAGS = {"--quiet": "quiet", "-q": "quiet", "--live": "live"}
 
@@ -66,7 +89,7 @@ def parse(argv: list[str]) -> RecordOptions | None:
         The options, or None when anything is unusual (help, an unknown option, a missing value): the full parser then explains.
     """
     fields: dict[str, object] = {}
-    labels: list[str] = []
+    lists: dict[str, list[str]] = {name: [] for name in REPEATED}
     rest = list(argv)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
@@ -79,11 +102,11 @@ def parse(argv: list[str]) -> RecordOptions | None:
         if option not in VALUES or (not equals and not rest):
             return None
         value = value if equals else rest.pop(0)
-        if option == "--label":
-            labels.append(value)
+        if VALUES[option] in REPEATED:
+            lists[VALUES[option]].append(value)
         else:
             fields[VALUES[option]] = value
-    return RecordOptions(rest, labels=labels, **fields) if rest else None  # type: ignore[arg-type]
+    return RecordOptions(rest, **lists, **fields) if rest else None  # type: ignore[arg-type]
 
 
 def check(options: RecordOptions) -> None:
@@ -99,6 +122,8 @@ def check(options: RecordOptions) -> None:
     if options.hz is not None:
         parse_hz(options.hz)
     parse_labels(options.labels)
+    for pid in options.attach:
+        check_pid(pid)
     if options.bill not in BILLS:
         raise UsageError(f"--bill is {options.bill!r}, but takes visible or node")
     if options.join is not None and (options.runs is not None or options.name is not None or options.labels):
@@ -116,6 +141,22 @@ def check(options: RecordOptions) -> None:
             from gpucost.collectors.sim import parse as parse_simulated
 
             parse_simulated(simulated)
+
+
+def check_pid(text: str) -> None:
+    """Refuse a pid that nobody has.
+
+    Raises:
+        UsageError: not a pid, or no such process.
+    """
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < _MOST_PIDS):
+        raise UsageError(f"--attach is {text!r}, but takes a process id", hint="--attach-name takes a program's name")
+    try:
+        os.kill(int(text), 0)
+    except ProcessLookupError:
+        raise UsageError(f"there is no process {text} to attach", hint="ps -e lists them") from None
+    except PermissionError:
+        pass  # it is there, and somebody else's
 
 
 def parse_hz(text: str | float) -> float:

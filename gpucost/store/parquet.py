@@ -26,6 +26,7 @@ TEMPORARY_PREFIX = ".part-"
 KEYS: dict[str, tuple[str, ...]] = {
     "gpu": ("gpu_uuid",),
     "gpu_process": ("gpu_uuid", "pid"),
+    "gpu_sample": ("gpu_uuid",),
     "process": ("pid", "start_time_ns"),
     "machine": (),
     "stage": ("stage_id",),

@@ -24,6 +24,7 @@ class Observed:
     Attributes:
         gpu: rows of `gpu`, by column.
         gpu_process: rows of `gpu_process`, by column.
+        gpu_sample: rows of `gpu_sample`, by column.
         events: kind, message, subject.
         described: facts for the manifest.
         unavailable: message and permanence of a `SourceUnavailable`.
@@ -31,6 +32,7 @@ class Observed:
 
     gpu: list[dict[str, Any]]
     gpu_process: list[dict[str, Any]]
+    gpu_sample: list[dict[str, Any]]
     events: list[tuple[str, str, str | None]]
     described: dict[str, Any]
     out: list[Any]

@@ -44,7 +44,14 @@ class Bench:
     def __init__(self, settings: dict[str, Any]) -> None:
         self.clock = Clock(settings["clock"])
         self.collector = NvmlCollector()
-        self.seen: dict[str, Any] = {"gpu": [], "gpu_process": [], "events": [], "described": {}, "out": []}
+        self.seen: dict[str, Any] = {
+            "gpu": [],
+            "gpu_process": [],
+            "gpu_sample": [],
+            "events": [],
+            "described": {},
+            "out": [],
+        }
         self.context = Context(
             clock=self.clock,
             emit=self.emit,
@@ -85,6 +92,12 @@ class Bench:
         for instant in seconds:
             self.clock.set(instant)
             self.collector.sample("processes")
+
+    def samples(self, *seconds: float) -> None:
+        """Drain the driver's samples at these instants."""
+        for instant in seconds:
+            self.clock.set(instant)
+            self.collector.sample("samples")
 
     def child(self, pid_file: str = "") -> "subprocess.Popen[bytes]":
         """A process of the run, which ends when its stdin is closed; its pid is written where the scenario looks for it."""

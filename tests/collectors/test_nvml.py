@@ -99,7 +99,11 @@ def test_identity_and_versions_are_described(observe: Observe) -> None:
 )
 def test_tiers_follow_the_rate(observe: Observe, hz: float, fast: int, processes: int) -> None:
     """Fields at the user's rate; processes once a second, or as rarely as the fields; processes first, so that counts join the row after."""
-    assert observe(Scenario(), "bench.start()", hz=hz).tiers == [["processes", processes], ["fast", fast]]
+    assert observe(Scenario(), "bench.start()", hz=hz).tiers == [
+        ["processes", processes],
+        ["fast", fast],
+        ["samples", processes],
+    ]
 
 
 def test_only_held_gpus_are_sampled(observe: Observe) -> None:
@@ -142,11 +146,14 @@ def test_simulated_gpus_are_left_to_another_collector(observe: Observe) -> None:
 
 
 def test_driver_calls_are_on_the_meter(observe: Observe) -> None:
-    """Eight calls a GPU and tick: one batch of fields, utilization, memory, two clocks, temperature, P-state, clock-event reasons."""
+    """Eight calls a GPU and tick: one batch of fields, utilization, memory, two clocks, temperature, P-state, clock-event reasons.
+
+    Once a second three more: counters, and the link's generation and width.
+    """
     seen = observe(
         Scenario(gpus=[Gpu()] * 2), "bench.start()\nout.append(bench.context.meter.calls)\nbench.fast(0, 1, 2)"
     )
-    assert seen.calls - seen.out[0] == 3 * 2 * 8
+    assert seen.calls - seen.out[0] == 3 * 2 * 8 + 2 * 3
     assert seen.wall_ns > 0
 
 
@@ -248,7 +255,17 @@ def test_an_old_driver_is_asked_in_its_own_way(observe: Observe) -> None:
     gpu = Gpu(processes=[Process(pid=os.getpid(), memory_bytes=GIB)], temperature_c=55, reasons=4)
     seen = observe(Scenario(gpus=[gpu], absent=absent), "bench.start()\nbench.processes(1)\nbench.fast(1)")
     (row,) = seen.gpu
-    assert [name for name, value in row.items() if value is None] == []
+    known = {name for name, value in row.items() if value is not None}
+    assert known >= {
+        "gpu_util_pct",
+        "memory_used_bytes",
+        "power_w",
+        "energy_j",
+        "pstate",
+        "processes",
+        "sw_power_cap_ns",
+        "pcie_link_gen",
+    }
     assert (row["temperature_c"], row["clocks_event_reasons"], row["processes"]) == (55, 4, 1)
     assert seen.gpu_process[0]["memory_used_bytes"] == GIB
 
@@ -284,4 +301,4 @@ def test_a_metric_that_the_driver_refuses_costs_nothing_afterwards(observe: Obse
     """Refused once, it is not asked again."""
     scenario = Scenario(faults=[call_fails("nvmlDeviceGetClockInfo", 3)])
     seen = observe(scenario, "bench.start()\nout.append(bench.context.meter.calls)\nbench.fast(0, 1)")
-    assert seen.calls - seen.out[0] == 2 * 6
+    assert seen.calls - seen.out[0] == 2 * 6 + 3

@@ -157,9 +157,10 @@ def test_thinned_calls_keep_to_the_budget(given_costs: list[float]) -> None:
 def test_nothing_changes_while_calls_fit() -> None:
     """A tier within its budget is left alone, and so is one that exceeded it twice; after three times each call is watched, then reviewed."""
     pacer = Pacer(100 * MS)
-    spent = [5 * MS, 30 * MS, 30 * MS, 5 * MS, 30 * MS, 30 * MS, 19 * MS]
+    within, beyond = round(0.9 * BUDGET_SHARE * 100 * MS), round(1.5 * BUDGET_SHARE * 100 * MS)
+    spent = [within, beyond, beyond, within, beyond, beyond, within]
     assert not any(pacer.wants_review(one) or pacer.watching for one in spent)
-    seen = [(pacer.wants_review(30 * MS), pacer.watching) for _ in range(6)]
+    seen = [(pacer.wants_review(beyond), pacer.watching) for _ in range(6)]
     assert seen == [(False, False), (False, False), (False, True), (False, True), (False, True), (True, True)]
 
 
@@ -168,12 +169,12 @@ def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
     pacer, dear, cheap = Pacer(100 * MS), Paced("dear"), Paced("cheap")
     for _ in range(20):
         dear.took(60 * MS)
-        cheap.took(MS)
+        cheap.took(MS // 20)
     assert pacer.review([dear, cheap]) == [dear]
-    assert (dear.every, cheap.every) == (4, 1)
+    assert (dear.every, cheap.every) == (64, 1)
     for _ in range(40):
-        dear.took(MS)
-    reviews = [pacer.wants_review(MS) for _ in range(32)]
+        dear.took(MS // 20)
+    reviews = [pacer.wants_review(MS // 10) for _ in range(32)]
     assert reviews.count(True) == 2
     assert pacer.review([dear, cheap]) == []
     assert (dear.every, pacer.thinned, pacer.watching) == (1, False, False)

@@ -68,4 +68,4 @@ def _compile(scratch: Path, sources: Sequence[Path], absent: Sequence[str]) -> N
         script = scratch / "symbols.map"
         script.write_text("{ local: " + " ".join(f"{symbol};" for symbol in absent) + " };\n")
         command.append(f"-Wl,--version-script={script}")
-    subprocess.run([*command, "-o", str(scratch / LIBRARY), *map(str, sources), "-lpthread"], check=True)
+    subprocess.run([*command, "-o", str(scratch / LIBRARY), *map(str, sources), "-lpthread", "-lm"], check=True)

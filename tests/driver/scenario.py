@@ -72,6 +72,7 @@ class Process:
         kinds: some of `c` (compute), `g` (graphics), `m` (MPS client); one process may be in several lists.
         memory_bytes: null: the driver does not say.
         sm_util_pct: what the per-process samples say; the driver lists only samples above zero.
+        sample_pid: what the samples call it, where they speak of another PID namespace than the lists; 0: the same.
     """
 
     pid: int = 0
@@ -80,6 +81,7 @@ class Process:
     memory_bytes: int | None = 0
     sm_util_pct: Steps = 0
     memory_util_pct: Steps = 0
+    sample_pid: int = 0
     start_s: float | None = None
     end_s: float | None = None
 
@@ -87,10 +89,43 @@ class Process:
         """As the library reads it."""
         who = f"pid_file={quote(str(self.pid_file))}" if self.pid_file else f"pid={self.pid}"
         parts = [f"process {who} kinds={self.kinds} memory={-1 if self.memory_bytes is None else self.memory_bytes}"]
+        parts += [f"sample_pid={self.sample_pid}"] if self.sample_pid else []
         parts += [f"start={ns(self.start_s)}"] if self.start_s is not None else []
         parts += [f"end={ns(self.end_s)}"] if self.end_s is not None else []
         sm, mem = Timeline.of(self.sm_util_pct, 1000), Timeline.of(self.memory_util_pct, 1000)
         return [" ".join(parts), f"series sm {sm.text()}", f"series mem {mem.text()}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What GPM says of a GPU or a MIG device, percent of SM cycles; null: the metric does not exist.
+
+    Attributes:
+        graphics: null: the utilization.
+    """
+
+    graphics: Steps | None = None
+    sm: Steps | None = 0
+    occupancy: Steps | None = 0
+    tensor: Steps | None = 0
+    fp64: Steps | None = 0
+    fp32: Steps | None = 0
+    fp16: Steps | None = 0
+    dram: Steps | None = 0
+
+    def timelines(self) -> dict[str, "Timeline"]:
+        """As the library names them."""
+        given = {
+            "gr_active": self.graphics,
+            "sm_active": self.sm,
+            "sm_occupancy": self.occupancy,
+            "tensor": self.tensor,
+            "fp64": self.fp64,
+            "fp32": self.fp32,
+            "fp16": self.fp16,
+            "dram": self.dram,
+        }
+        return {name: Timeline.of(steps, 1000) for name, steps in given.items() if steps is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +142,7 @@ class Mig:
     memory_bytes: int = 9856 * MIB
     reserved_bytes: int = 16 * MIB
     used_bytes: Steps | None = None
+    activity: Activity | None = None
     processes: Sequence[Process] = ()
 
     def lines(self, position: int, gpu_name: str) -> list[str]:
@@ -117,7 +153,9 @@ class Mig:
             f"memory={self.memory_bytes} reserved={self.reserved_bytes}"
         )
         used = [] if self.used_bytes is None else [f"series memory {Timeline.of(self.used_bytes).text()}"]
-        return [head, *used, *(line for process in self.processes for line in process.lines())]
+        timelines = self.activity.timelines() if self.activity else {}
+        active = [f"series {name} {timeline.text()}" for name, timeline in timelines.items()]
+        return [head, *used, *active, *(line for process in self.processes for line in process.lines())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +171,13 @@ class Gpu:
         util_period_s: utilization is the mean over the last completed period of this length; 0: the instant.
         energy_period_s: the energy counter moves once in this time; 0: continuously.
         process_period_s: distance of per-process samples; 0: one average since the last call.
+        process_ring: each of those samples names the one process that was caught on the SMs, and what all of them used together.
+        power_period_s: the power sensor is renewed once in this time; 0: continuously.
+        power_window_s: it then says the mean over this long before the renewal; null: over the period.
+        power_sample_period_s: distance of the buffered power samples.
+        buffered: the driver keeps buffered samples of power and utilization.
+        activity: true activity (GPM); null: a GPU without it.
+        nvlink_tx_bytes_per_s: over all links; null: no NVLink.
         pcie_counter_bits: 32 (wraps, and is a 32-bit value) or 64.
         privileged: the caller may ask a GPU in MIG mode for its sums.
     """
@@ -152,6 +197,11 @@ class Gpu:
     energy_period_s: float = 0.1
     energy_base_j: float = 0
     process_period_s: float = 0.125
+    process_ring: bool = False
+    power_period_s: float = 0
+    power_window_s: float | None = None
+    power_sample_period_s: float = 0.02
+    buffered: bool = True
     module_scope_only: bool = False
     power_averages: bool = True
     privileged: bool = False
@@ -169,6 +219,9 @@ class Gpu:
     reasons: Steps = 0
     pcie_tx_bytes_per_s: Steps = 0
     pcie_rx_bytes_per_s: Steps = 0
+    nvlink_tx_bytes_per_s: Steps | None = None
+    nvlink_rx_bytes_per_s: Steps | None = None
+    activity: Activity | None = None
     processes: Sequence[Process] = ()
     migs: Sequence[Mig] = ()
 
@@ -189,7 +242,11 @@ class Gpu:
             found["memory"] = Timeline.of(self.used_bytes)
         if self.module_power_w is not None:
             found["module_power"] = Timeline.of(self.module_power_w, 1000)
-        return found
+        if self.nvlink_tx_bytes_per_s is not None:
+            found["nvlink_tx"] = Timeline.of(self.nvlink_tx_bytes_per_s)
+        if self.nvlink_rx_bytes_per_s is not None:
+            found["nvlink_rx"] = Timeline.of(self.nvlink_rx_bytes_per_s)
+        return {**found, **(self.activity.timelines() if self.activity else {})}
 
     def lines(self) -> list[str]:
         """As the library reads it."""
@@ -215,6 +272,12 @@ class Gpu:
             "privileged": int(self.privileged),
             "mig_enabled": int(self.mig_enabled),
             "mig_max": self.mig_max,
+            "process_ring": int(self.process_ring),
+            "power_period": ns(self.power_period_s),
+            "power_window": ns(self.power_period_s if self.power_window_s is None else self.power_window_s),
+            "power_sample_period": ns(self.power_sample_period_s),
+            "buffered": int(self.buffered),
+            "gpm": int(self.activity is not None or any(mig.activity for mig in self.migs)),
         }
         lines = ["gpu " + " ".join(f"{key}={value}" for key, value in facts.items())]
         lines += [f"series {name} {timeline.text()}" for name, timeline in self._series().items()]
@@ -257,10 +320,42 @@ class Gpu:
         """What the driver answers as one-second average power at an instant."""
         return self.power_mw.mean(t_ns - NS, t_ns)
 
+    def power_reading_mw(self, t_ns: int) -> int:
+        """What the driver answers as power at an instant."""
+        period = ns(self.power_period_s)
+        if not period:
+            return self.power_mw.at(t_ns)
+        end = t_ns // period * period
+        return self.power_mw.mean(
+            end - ns(self.power_period_s if self.power_window_s is None else self.power_window_s), end
+        )
+
     def pcie_bytes(self, t_ns: int, *, sends: bool) -> int:
         """Bytes that went over the bus by an instant, however often the counter has wrapped."""
         timeline = Timeline.of(self.pcie_tx_bytes_per_s if sends else self.pcie_rx_bytes_per_s)
         return timeline.integral(0, t_ns) // NS if t_ns > 0 else 0
+
+
+XID, SINGLE_BIT_ECC, DOUBLE_BIT_ECC, ROW_RETIRED = 0x8, 0x1, 0x2, 0x400
+"""NVML's event types that tests need."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that the driver tells those who wait for it: its type, and its data (of an XID error its number)."""
+
+    at_s: float
+    kind: int = XID
+    data: int = 0
+    gpu: int = 0
+    gi: int | None = None
+    ci: int | None = None
+
+    def line(self) -> str:
+        """As the library reads it."""
+        instance = [f"gi={self.gi}"] if self.gi is not None else []
+        instance += [f"ci={self.ci}"] if self.ci is not None else []
+        return " ".join([f"event gpu={self.gpu} at={ns(self.at_s)} type={self.kind} data={self.data}", *instance])
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +466,7 @@ class Scenario:
 
     gpus: Sequence[Gpu] = field(default_factory=lambda: (Gpu(),))
     faults: Sequence[Fault] = ()
+    events: Sequence[Event] = ()
     absent: Sequence[str] = ()
     driver_version: str = "570.86.15"
     nvml_version: str = "12.570.86.15"
@@ -395,7 +491,8 @@ class Scenario:
                 first.replace(" uuid= ", f" uuid={quote(self.uuid(index))} ").replace(" pci= ", f" pci={quote(pci)} "),
                 *rest,
             ]
-        return "\n".join([*lines, *(fault.line() for fault in self.faults)]) + "\n"
+        lines += [fault.line() for fault in self.faults] + [event.line() for event in self.events]
+        return "\n".join(lines) + "\n"
 
     def write(self, path: Path) -> Path:
         """Write the file that `GPUCOST_DRIVER_SCENARIO` names."""

@@ -1,6 +1,5 @@
 """The stand-in driver says what its scenario says, and behaves as NVIDIA's does."""
 
-import json
 import os
 import subprocess
 import sys
@@ -31,43 +30,6 @@ from driver.scenario import (
 )
 
 DriverEnv = Callable[[Scenario], dict[str, str]]
-
-PROLOGUE = """
-import json, struct, sys
-import pynvml as p
-
-def at(seconds):
-    with open(sys.argv[1], "r+b") as file:
-        file.write(struct.pack("q", round(seconds * 10**9)))
-
-def code(call, *args):
-    try:
-        return call(*args)
-    except p.NVMLError as error:
-        return {"error": error.value}
-
-def field(handle, *ids):
-    return [[v.nvmlReturn, v.value.uiVal if v.valueType == 1 else v.value.ullVal] if v.nvmlReturn == 0 else [v.nvmlReturn, None]
-            for v in p.nvmlDeviceGetFieldValues(handle, list(ids))]
-"""
-
-
-@pytest.fixture
-def ask(driver_env: DriverEnv, tmp_path: Path) -> Callable[..., Any]:
-    """Runs statements against a scenario in a new process, with the real nvidia-ml-py; gives back what they put into `out`."""
-
-    def asked(scenario: dict[str, Any], body: str) -> Any:
-        clock = tmp_path / "clock"
-        clock.write_bytes(bytes(8))
-        script = f"{PROLOGUE}\nout = []\n{body}\nprint(json.dumps(out))"
-        environment = {**os.environ, **driver_env(Scenario(**scenario, clock_file=clock))}
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(clock)], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return asked
 
 
 def test_identity_is_what_the_scenario_says(ask: Callable[..., Any]) -> None:

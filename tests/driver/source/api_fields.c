@@ -6,7 +6,6 @@
 enum { DOUBLE = 0, UNSIGNED_INT = 1, UNSIGNED_LONG_LONG = 3 };
 
 #define SAMPLE_CAPACITY 120
-#define SAMPLE_PERIOD_NS INT64_C(20000000)
 
 typedef union {
     double d;
@@ -42,7 +41,7 @@ static void answer_power(Device *device, Field *field, int64_t t) {
     field->code = NOT_SUPPORTED;
     if (field->scope > 1 || (device->module_scope_only && !module) || (module && power->count == 0)) return;
     if (average && !device->power_averages) return;
-    int64_t value = average ? mean_over(power, t - NS_PER_S, t) : value_at(power, t);
+    int64_t value = average ? mean_over(power, t - NS_PER_S, t) : power_at(device, power, t);
     set(field, UNSIGNED_INT, (uint64_t)garbled(device, average ? "power_average" : "power", value));
 }
 
@@ -60,6 +59,14 @@ static void answer_pcie(Device *device, Field *field, int64_t t) {
     set(field, device->counter_bits == 32 ? UNSIGNED_INT : UNSIGNED_LONG_LONG, bytes);
 }
 
+/* Of all links together; whole KiB. */
+static void answer_nvlink(Device *device, Field *field, int64_t t) {
+    const Series *rate = &device->series[field->id == 138 ? S_NVLINK_TX : S_NVLINK_RX];
+    field->code = NOT_SUPPORTED;
+    if (rate->count == 0 || field->scope != 0xffffffffu) return;
+    set(field, UNSIGNED_LONG_LONG, t > 0 ? (uint64_t)(integral(rate, 0, t) / NS_PER_S / 1024) : 0);
+}
+
 static void answer(Device *device, Field *field, int64_t t) {
     switch (field->id) {
         case 185: /* power, average */
@@ -73,6 +80,10 @@ static void answer(Device *device, Field *field, int64_t t) {
         case 197: /* bytes sent */
         case 198: /* bytes received */
             answer_pcie(device, field, t);
+            break;
+        case 138: /* NVLink, sent */
+        case 139: /* received */
+            answer_nvlink(device, field, t);
             break;
         case 187: /* the limits: lowest, highest, default, current, requested */
             set(field, UNSIGNED_INT, (uint64_t)device->limit_mw / 4);
@@ -128,16 +139,26 @@ typedef struct {
 } Sample;
 
 static unsigned sample_value(Device *device, unsigned type, int64_t t) {
-    if (type == 0) return (unsigned)value_at(&device->series[S_POWER], t);
-    return utilization_at(device, &device->series[type == 1 ? S_UTIL : S_MEMORY_UTIL], t);
+    if (type == 0) return (unsigned)garbled(device, "power", power_at(device, &device->series[S_POWER], t));
+    if (type == 7) return (unsigned)power_at(device, &device->series[S_MODULE_POWER], t);
+    return (unsigned)garbled(device, type == 1 ? "util" : "memory_util",
+                             utilization_at(device, &device->series[type == 1 ? S_UTIL : S_MEMORY_UTIL], t));
 }
 
-/* Types 0 (power), 1 and 2 (utilization of GPU and memory), oldest first, from a ring of 120. */
+static bool samples_exist(const Device *device, unsigned type) {
+    if (!device->buffered || device->parent) return false;
+    if (type == 0) return !device->module_scope_only;
+    if (type == 7) return device->series[S_MODULE_POWER].count > 0;
+    return (type == 1 || type == 2) && !device->mig_enabled;
+}
+
+/* Types 0 and 7 (power of the GPU, of the module), 1 and 2 (utilization of GPU and memory), oldest first, from a ring of 120. */
 EXPORT int nvmlDeviceGetSamples(Device *device, unsigned type, unsigned long long last_seen_us, unsigned *value_type, unsigned *count,
                                 Sample *samples) {
     ENTER(device);
-    if (type > 2 || device->parent || (type > 0 && device->mig_enabled)) return NOT_SUPPORTED;
-    int64_t period = type > 0 && device->util_period > 0 ? device->util_period : SAMPLE_PERIOD_NS;
+    if (!samples_exist(device, type)) return NOT_SUPPORTED;
+    bool is_power = type == 0 || type == 7;
+    int64_t period = is_power || device->util_period == 0 ? device->power_sample_period : device->util_period;
     int64_t newest = now_ns() / period, oldest = newest - SAMPLE_CAPACITY + 1;
     if (oldest < 0) oldest = 0;
     while (oldest <= newest && unix_us(oldest * period) <= last_seen_us) oldest++;

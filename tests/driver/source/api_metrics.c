@@ -91,7 +91,7 @@ EXPORT int nvmlDeviceGetPowerUsage(Device *device, unsigned *milliwatts) {
     if (device->module_scope_only) return NOT_SUPPORTED;
     int64_t t = now_ns();
     const Series *power = &device->series[S_POWER];
-    int64_t value = device->power_averages ? mean_over(power, t - NS_PER_S, t) : value_at(power, t);
+    int64_t value = device->power_averages ? mean_over(power, t - NS_PER_S, t) : power_at(device, power, t);
     *milliwatts = (unsigned)garbled(device, device->power_averages ? "power_average" : "power", value);
     return SUCCESS;
 }

@@ -85,9 +85,11 @@ typedef struct {
 
 static unsigned percent(int64_t thousandths) { return (unsigned)((thousandths + 500) / 1000); }
 
-static bool add_sample(const Device *device, const Process *process, int64_t begin, int64_t t, unsigned index, ProcessSample *out) {
-    unsigned pid = pid_of(process, t), sm = percent(mean_over(&process->sm, begin, t));
+static bool add_sample(const Device *device, const Process *process, int64_t begin, int64_t t, unsigned sm, unsigned index,
+                       ProcessSample *out) {
+    unsigned pid = pid_of(process, t);
     if (pid == 0 || sm == 0) return false;
+    if (process->sample_pid) pid = process->sample_pid;
     if (out) {
         ProcessSample *sample = &out[index];
         sample->pid = pid;
@@ -99,10 +101,49 @@ static bool add_sample(const Device *device, const Process *process, int64_t beg
     return true;
 }
 
+static unsigned mean_sm(const Process *process, int64_t begin, int64_t t) { return percent(mean_over(&process->sm, begin, t)); }
+
+/* A number in [0, limit) that looks drawn by lot and is the same at every asking (the finalizer of splitmix64). */
+static int64_t lot(uint64_t k, int64_t limit) {
+    uint64_t z = (k + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return (int64_t)((z ^ (z >> 31)) % (uint64_t)limit);
+}
+
+/* The one process that was caught on the SMs at a sample of the ring, and the utilization of the SMs then: all processes' together. */
+static const Process *caught(const Device *device, int64_t k, int64_t t, unsigned *sm) {
+    int64_t sum = 0;
+    for (int i = 0; i < device->process_count; i++)
+        if (pid_of(&device->processes[i], t)) sum += value_at(&device->processes[i].sm, t);
+    if (sum <= 0) return NULL;
+    *sm = percent(sum < 100000 ? sum : 100000);
+    int64_t drawn = lot((uint64_t)k, sum);
+    for (int i = 0; i < device->process_count; i++) {
+        if (!pid_of(&device->processes[i], t)) continue;
+        drawn -= value_at(&device->processes[i].sm, t);
+        if (drawn < 0) return &device->processes[i];
+    }
+    return NULL;
+}
+
+static unsigned ring_since(const Device *device, unsigned long long last_seen_us, ProcessSample *out) {
+    int64_t now = now_ns(), period = device->process_period ? device->process_period : RING_NS / 72;
+    unsigned found = 0;
+    for (int64_t k = now > RING_NS ? (now - RING_NS) / period + 1 : 0; k * period <= now; k++) {
+        unsigned sm = 0;
+        int64_t t = k * period;
+        const Process *process = unix_us(t) > last_seen_us ? caught(device, k, t, &sm) : NULL;
+        if (process && add_sample(device, process, t, t, sm, found, out)) found++;
+    }
+    return found;
+}
+
 /* Samples of every process, at multiples of the sample period since `last_seen_us`; without a period, one average of that time. */
 static unsigned samples_since(const Device *device, unsigned long long last_seen_us, ProcessSample *out) {
     int64_t now = now_ns(), period = device->process_period, first = now - RING_NS;
     unsigned found = 0;
+    if (device->process_ring) return ring_since(device, last_seen_us, out);
     while (first < now && unix_us(first) < last_seen_us) {
         int64_t behind = (int64_t)(last_seen_us - unix_us(first)) * 1000;
         first = first + behind < now ? first + behind : now;
@@ -110,13 +151,15 @@ static unsigned samples_since(const Device *device, unsigned long long last_seen
     for (int i = 0; i < device->process_count; i++) {
         const Process *process = &device->processes[i];
         if (period == 0) {
-            if (first < now && add_sample(device, process, first, now, found, out)) found++;
+            if (first < now && add_sample(device, process, first, now, mean_sm(process, first, now), found, out)) found++;
             continue;
         }
         int64_t k = first < 0 ? -(-first / period) : first / period;
         for (; k * period <= now; k++) {
             int64_t t = k * period;
-            if (t >= 0 && t > now - RING_NS && unix_us(t) > last_seen_us && add_sample(device, process, t, t, found, out)) found++;
+            if (t >= 0 && t > now - RING_NS && unix_us(t) > last_seen_us &&
+                add_sample(device, process, t, t, mean_sm(process, t, t), found, out))
+                found++;
         }
     }
     return found;

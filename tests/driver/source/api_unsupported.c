@@ -7,12 +7,6 @@
         return NOT_SUPPORTED;      \
     }
 
-#define UNSUPPORTED_GLOBALLY(symbol) \
-    EXPORT int symbol(void) {        \
-        ENTER(NULL);                 \
-        return NOT_SUPPORTED;        \
-    }
-
 UNSUPPORTED(nvmlDeviceGetViolationStatus)
 UNSUPPORTED(nvmlDeviceGetNvLinkState)
 UNSUPPORTED(nvmlDeviceGetNvLinkVersion)
@@ -21,18 +15,7 @@ UNSUPPORTED(nvmlDeviceGetEccMode)
 UNSUPPORTED(nvmlDeviceGetTotalEccErrors)
 UNSUPPORTED(nvmlDeviceGetMemoryErrorCounter)
 UNSUPPORTED(nvmlDeviceGetRemappedRows)
-UNSUPPORTED(nvmlDeviceGetSupportedEventTypes)
-UNSUPPORTED_GLOBALLY(nvmlEventSetCreate)
-UNSUPPORTED(nvmlDeviceRegisterEvents)
-UNSUPPORTED_GLOBALLY(nvmlEventSetWait_v2)
-UNSUPPORTED_GLOBALLY(nvmlEventSetFree)
 UNSUPPORTED(nvmlDeviceGetAccountingMode)
 UNSUPPORTED(nvmlDeviceSetAccountingMode)
 UNSUPPORTED(nvmlDeviceGetAccountingPids)
 UNSUPPORTED(nvmlDeviceGetAccountingStats)
-UNSUPPORTED(nvmlGpmQueryDeviceSupport)
-UNSUPPORTED_GLOBALLY(nvmlGpmSampleAlloc)
-UNSUPPORTED_GLOBALLY(nvmlGpmSampleFree)
-UNSUPPORTED(nvmlGpmSampleGet)
-UNSUPPORTED(nvmlGpmMigSampleGet)
-UNSUPPORTED_GLOBALLY(nvmlGpmMetricsGet)

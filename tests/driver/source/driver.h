@@ -18,6 +18,7 @@ enum {
     NO_PERMISSION = 4,
     NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7,
+    TIMED_OUT = 10,
     GPU_IS_LOST = 15,
     ARGUMENT_VERSION_MISMATCH = 25,
     UNKNOWN_ERROR = 999,
@@ -30,6 +31,7 @@ enum {
 #define MAX_MIGS 8
 #define MAX_PROCESSES 64
 #define MAX_FAULTS 64
+#define MAX_EVENTS 64
 
 /* A step function of time: values[i] holds from times[i] on, values[0] also before it. */
 typedef struct {
@@ -53,13 +55,23 @@ enum SeriesName {
     S_PCIE_RX, /* bytes per second */
     S_SM,      /* of a process: thousandths of a percent */
     S_MEM,     /* of a process: thousandths of a percent */
+    S_GR_ACTIVE, /* of true activity, thousandths of a percent of cycles; without a series: the utilization */
+    S_SM_ACTIVE,
+    S_SM_OCCUPANCY,
+    S_TENSOR,
+    S_FP64,
+    S_FP32,
+    S_FP16,
+    S_DRAM,
+    S_NVLINK_TX, /* bytes per second */
+    S_NVLINK_RX, /* bytes per second */
     SERIES_COUNT,
 };
 
 enum ProcessKind { K_COMPUTE, K_GRAPHICS, K_MPS };
 
 typedef struct {
-    unsigned pid;
+    unsigned pid, sample_pid; /* sample_pid, if not 0: what samples call it, where they speak of another namespace */
     char *pid_file; /* if not NULL: the pid is what this file says, and the process is gone when that pid is */
     enum ProcessKind kinds[3];
     int kind_count;
@@ -78,7 +90,8 @@ struct Device {
     int arch, cc_major, cc_minor;
     int pcie_gen, pcie_width, counter_bits;
     int64_t util_period, energy_period, energy_base_mj, process_period;
-    bool module_scope_only, power_averages, privileged;
+    int64_t power_period, power_window, power_sample_period;
+    bool module_scope_only, power_averages, privileged, gpm, buffered, process_ring;
     Series series[SERIES_COUNT];
     Process processes[MAX_PROCESSES];
     int process_count;
@@ -100,6 +113,13 @@ typedef struct {
     int times; /* how often it still strikes; -1 is for ever */
 } Fault;
 
+/* What the driver tells those who wait for it. */
+typedef struct {
+    int gpu, gi, ci;
+    int64_t at;
+    uint64_t type, data;
+} Event;
+
 typedef struct {
     char *version, *nvml_version;
     int cuda;
@@ -109,6 +129,8 @@ typedef struct {
     int gpu_count;
     Fault faults[MAX_FAULTS];
     int fault_count;
+    Event events[MAX_EVENTS];
+    int event_count;
 } Scenario;
 
 /* One per exported symbol that was called; counts its calls. */
@@ -131,6 +153,8 @@ uint64_t unix_us(int64_t t);
 int64_t value_at(const Series *series, int64_t t);
 __int128 integral(const Series *series, int64_t from, int64_t to);
 int64_t mean_over(const Series *series, int64_t from, int64_t to);
+int64_t cycles_mean(const Series *series, const Series *clock, int64_t from, int64_t to);
+int64_t power_at(const Device *device, const Series *power, int64_t t);
 unsigned utilization_at(const Device *device, const Series *series, int64_t t);
 uint64_t energy_mj(const Device *device, int64_t t);
 uint64_t pcie_bytes(const Device *device, const Series *series, int64_t t);

@@ -14,6 +14,10 @@ static const char *series_names[SERIES_COUNT] = {
     [S_MEMORY_CLOCK] = "memory_clock", [S_TEMPERATURE] = "temperature", [S_PSTATE] = "pstate",
     [S_REASONS] = "reasons",     [S_PCIE_TX] = "pcie_tx",           [S_PCIE_RX] = "pcie_rx",
     [S_SM] = "sm",               [S_MEM] = "mem",
+    [S_GR_ACTIVE] = "gr_active", [S_SM_ACTIVE] = "sm_active",       [S_SM_OCCUPANCY] = "sm_occupancy",
+    [S_TENSOR] = "tensor",       [S_FP64] = "fp64",                 [S_FP32] = "fp32",
+    [S_FP16] = "fp16",           [S_DRAM] = "dram",
+    [S_NVLINK_TX] = "nvlink_tx", [S_NVLINK_RX] = "nvlink_rx",
 };
 
 static const char *fault_names[] = {"init", "lost", "code", "field", "slow", "garbage", "energy_reset", "count"};
@@ -79,6 +83,12 @@ static void read_gpu(char **words, int count) {
     gpu->privileged = number(words, count, "privileged", 0) != 0;
     gpu->mig_enabled = number(words, count, "mig_enabled", 0) != 0;
     gpu->mig_max = (int)number(words, count, "mig_max", 0);
+    gpu->power_period = number(words, count, "power_period", 0);
+    gpu->power_window = number(words, count, "power_window", gpu->power_period);
+    gpu->power_sample_period = number(words, count, "power_sample_period", 20000000);
+    gpu->gpm = number(words, count, "gpm", 0) != 0;
+    gpu->buffered = number(words, count, "buffered", 1) != 0;
+    gpu->process_ring = number(words, count, "process_ring", 0) != 0;
     scenario.gpus[scenario.gpu_count++] = gpu;
     current_gpu = current_device = gpu;
     current_process = NULL;
@@ -106,6 +116,7 @@ static void read_process(char **words, int count) {
     Process *process = &current_device->processes[current_device->process_count++];
     const char *kinds = word(words, count, "kinds");
     process->pid = (unsigned)number(words, count, "pid", 0);
+    process->sample_pid = (unsigned)number(words, count, "sample_pid", 0);
     process->pid_file = string(words, count, "pid_file", NULL);
     process->memory = number(words, count, "memory", 0);
     process->start = number(words, count, "start", INT64_MIN);
@@ -157,6 +168,16 @@ static bool read_fault(char **words, int count) {
     return false;
 }
 
+static void read_event(char **words, int count) {
+    Event *event = &scenario.events[scenario.event_count++];
+    event->gpu = (int)number(words, count, "gpu", 0);
+    event->at = number(words, count, "at", 0);
+    event->type = (uint64_t)number(words, count, "type", 0);
+    event->data = (uint64_t)number(words, count, "data", 0);
+    event->gi = (int)number(words, count, "gi", -1);
+    event->ci = (int)number(words, count, "ci", -1);
+}
+
 static bool read_line(char *line) {
     int capacity = 2, count = 0;
     for (char *c = line; *c; c++) capacity += *c == ' ';
@@ -181,6 +202,8 @@ static bool read_line(char *line) {
         ok = read_series(words, count);
     } else if (strcmp(words[0], "fault") == 0 && count > 1 && scenario.fault_count < MAX_FAULTS) {
         ok = read_fault(words, count);
+    } else if (strcmp(words[0], "event") == 0 && scenario.event_count < MAX_EVENTS) {
+        read_event(words, count);
     } else {
         ok = false;
     }

@@ -69,9 +69,28 @@ int64_t mean_over(const Series *series, int64_t from, int64_t to) {
     return to > from ? (int64_t)(integral(series, from, to) / (to - from)) : value_at(series, to);
 }
 
+/* The mean over clock cycles rather than over time: where the clock is higher, what happens counts for more. */
+int64_t cycles_mean(const Series *series, const Series *clock, int64_t from, int64_t to) {
+    __int128 cycles = integral(clock, from, to), sum = 0;
+    if (cycles <= 0) return mean_over(series, from, to);
+    for (int i = 0; i < clock->count; i++) {
+        int64_t begin = i == 0 || clock->times[i] < from ? from : clock->times[i];
+        int64_t end = i + 1 < clock->count && clock->times[i + 1] < to ? clock->times[i + 1] : to;
+        if (end > begin) sum += integral(series, begin, end) * clock->values[i];
+    }
+    return (int64_t)(sum / cycles);
+}
+
 static int64_t floor_to(int64_t t, int64_t period) {
     int64_t rest = t % period;
     return t - (rest < 0 ? rest + period : rest);
+}
+
+/* What the sensor says: the mean of the window before its last update; the instant where the device has no such window. */
+int64_t power_at(const Device *device, const Series *power, int64_t t) {
+    if (device->power_period <= 0) return value_at(power, t);
+    int64_t end = floor_to(t, device->power_period);
+    return mean_over(power, end - device->power_window, end);
 }
 
 /* Whole percent, over the last completed sample period; instantaneous where the device has none. */
