@@ -35,7 +35,7 @@ def test_what_an_attached_server_does_is_the_runs(tmp_path, driver_env, server, 
         *GPUCOST,
         "record",
         "--runs",
-        str(tmp_path),
+        str(tmp_path / "runs"),
         "-q",
         *options,
         "--",
@@ -47,7 +47,7 @@ def test_what_an_attached_server_does_is_the_runs(tmp_path, driver_env, server, 
         command, env={**os.environ, **driver_env(scenario)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    recording = load(str(next(tmp_path.iterdir())))
+    recording = load(str(next((tmp_path / "runs").iterdir())))
     row = analyze(recording).gpus.iloc[0]
     mine, others = ("foreign_ns", "busy_ns") if how == "not at all" else ("busy_ns", "foreign_ns")
     assert row[others] == 0
