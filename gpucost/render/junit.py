@@ -31,7 +31,10 @@ def junit(check: CheckResult) -> str:
     root = ET.Element("testsuites", {"name": "gpucost", **counts})
     suite = ET.SubElement(root, "testsuite", {"name": "gpucost", **counts, "timestamp": check.run.started.rstrip("Z")})
     properties = ET.SubElement(suite, "properties")
-    for name, value in (("run", check.run.run_id), ("gpus", check.run.gpus), ("repeats", str(check.repeats))):
+    facts = [("run", check.run.run_id), ("gpus", check.run.gpus), ("repeats", str(check.repeats))]
+    if check.run.simulated:
+        facts.insert(0, ("simulated", "SIMULATED: these GPUs are not real, and neither are the figures"))
+    for name, value in facts:
         ET.SubElement(properties, "property", {"name": name, "value": plain(value)})
     for gate in check.gates:
         suite.append(_case(gate))

@@ -53,6 +53,8 @@ def openmetrics(report: Report, check: CheckResult | None = None) -> str:
 
 def _families(report: Report, check: CheckResult | None) -> Iterator[tuple[str, str, str, list[_Line | None]]]:
     total = report.total
+    simulated = [_Line({}, "1")] if report.run.simulated else []
+    yield "gpucost_run_simulated", "", "SIMULATED: these GPUs are not real, and neither are the figures.", [*simulated]
     money = [] if total.partial else [_money({}, total.money)]
     yield "gpucost_run_cost_usd", "usd", "What the run cost.", [*money]
     yield (
