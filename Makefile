@@ -31,7 +31,7 @@ demo: $(STAMP)  ## record an example agent and show what it cost
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto
 
-torture: $(STAMP)  ## the long form of the fault-injection suite (docs/reliability.md; about an hour on 2 cores)
+torture: $(STAMP)  ## the long form of the fault-injection suite (docs/reliability.md)
 	$(BIN)/python tests/torture/run.py
 
 check: $(STAMP)  ## formatting, lint, types, direction of imports

@@ -119,7 +119,7 @@ def read_run(folder: Path):  # noqa: ANN201 (a frame, whose library is loaded he
 
 def lines(folder: Path, ending: str) -> int:
     """Lines so far of the files with this ending in a folder."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.iterdir() if ending and path.name.endswith(ending))
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"*{ending}") if ending and path.is_file())
 
 
 CONTENDERS = [

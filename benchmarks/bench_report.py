@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{machine()}; bound to {len(cpus)} of them; pyarrow {pa.__version__}, numpy {np.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         runs = {hours: make_run(Path(folder), hours) for hours in (options.hours, 2 * options.hours)}
-        found: dict[int, list[tuple[float, float]]] = {hours: [] for hours in runs}
+        found: dict[int, list[tuple[float, float, float]]] = {hours: [] for hours in runs}
         for turn in range(options.repeats + 1):
             for hours, run in runs.items():
                 figures = report(run, cpus)
@@ -58,16 +58,20 @@ def main() -> None:
                     found[hours].append(figures)
     for hours, figures in found.items():
         rows = hours * HOUR_S * HZ * GPUS
-        seconds, memory = zip(*figures, strict=True)
-        print(f"{hours:>3} h, {rows / 1e6:.1f} million rows: {spread(seconds, 2)} s, {spread(memory, 0)} MiB at most")
-    short, long = ([seconds for seconds, _ in figures] for figures in found.values())
-    ratios = [two / one for one, two in zip(short, long, strict=True)]
-    print(f"twice as long takes {spread(ratios, 2)} times as long")
-    print(f"targets at 24 h: 5 s, {1.5e9 / MIB:.0f} MiB, 2.2 times; reached: {statistics.median(short):.2f} s")
+        seconds, cpu, memory = zip(*figures, strict=True)
+        print(
+            f"{hours:>3} h, {rows / 1e6:.1f} million rows: {spread(seconds, 2)} s, {spread(cpu, 2)} s of CPU, {spread(memory, 0)} MiB at most"
+        )
+    short, long = found.values()
+    for what, which in (("as long", 0), ("as much CPU", 1)):
+        ratios = [two[which] / one[which] for one, two in zip(short, long, strict=True)]
+        print(f"twice as long a run takes {spread(ratios, 2)} times {what}")
+    seconds_short = statistics.median(seconds for seconds, _, _ in short)
+    print(f"targets at 24 h: 5 s, {1.5e9 / MIB:.0f} MiB, 2.2 times; reached: {seconds_short:.2f} s")
 
 
-def report(run: Path, cpus: set[int]) -> tuple[float, float]:
-    """Seconds of one `gpucost report`, and its peak memory in MiB."""
+def report(run: Path, cpus: set[int]) -> tuple[float, float, float]:
+    """Seconds of one `gpucost report` by the clock and of CPU, and its peak memory in MiB."""
     program = str(Path(sys.executable).with_name("gpucost"))
     began = time.monotonic()
     process = subprocess.Popen(
@@ -81,7 +85,7 @@ def report(run: Path, cpus: set[int]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit("gpucost report failed")
-    return took, usage.ru_maxrss * 1024 / MIB
+    return took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / MIB
 
 
 # --- a made-up recording -----------------------------------------------------------------------------------------------------------

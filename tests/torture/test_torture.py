@@ -10,9 +10,9 @@ from torture import clocks, commands, disk, drivers, kills, readers, scale, toge
 from torture.rows import Row
 
 SHORT: dict[str, Callable[[Path], Row | list[Row]]] = {
-    "a killed recorder, sealer or group loses at most two seconds": lambda f: kills.kills(f, 15, workers=4),
+    "a killed recorder, sealer or group loses at most two seconds": lambda f: kills.kills(f, 12, workers=4),
     "a disk full at any write loses no more than what did not fit": lambda f: disk.full_at_every_write(
-        f, every=16, calls=("write",), workers=4
+        f, every=20, calls=("write",), workers=4
     ),
     "a rename that fails loses nothing": lambda f: disk.full_at_every_write(f, every=6, calls=("rename",), workers=4),
     "a disk that stalls holds up neither sampling nor the command": lambda f: disk.slow(f, [1.0], calls=("write",)),
@@ -20,11 +20,11 @@ SHORT: dict[str, Callable[[Path], Row | list[Row]]] = {
     "a wall clock that is stepped moves nothing": lambda f: clocks.clock_steps(f, (3600, -7200)),
     "ticks that come late are not stretched": lambda f: clocks.late_ticks(f, 1000),
     "a driver call that hangs holds up no command": lambda f: drivers.hangs(f, 2.5, every=12),
-    "a metric that is not supported is the only one that is missing": lambda f: drivers.unsupported(f, every=12),
+    "a metric that is not supported is the only one that is missing": lambda f: drivers.unsupported(f, every=20),
     "nonsense from a driver breaks nothing": lambda f: drivers.nonsense(f, every=30),
     "signals do what they do without gpucost": lambda f: commands.signal_matrix(f, every=13),
     "odd commands run as they do without gpucost": lambda f: commands.odd_commands(
-        f, children=50, output_mib=4, every=3
+        f, children=50, output_mib=4, every=5
     ),
     "hours of recording stay a few files and little memory": lambda f: scale.days(f, 1.5),
     "a pass over a large host reads the tree alone": lambda f: scale.many_processes(f, 1000),
@@ -37,7 +37,7 @@ SHORT: dict[str, Callable[[Path], Row | list[Row]]] = {
 @pytest.mark.parametrize("name", SHORT)
 def test_the_promise_holds(name, tmp_path):
     try:
-        found = SHORT[name](tmp_path)
+        found = SHORT[name](tmp_path / "room")
     except NoCompilerError as error:
         pytest.skip(str(error))
     for row in found if isinstance(found, list) else [found]:

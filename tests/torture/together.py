@@ -25,13 +25,16 @@ def side_by_side_in_one_folder(folder: Path, count: int) -> Row:
     row.check(not any(errors), f"{next((error for error in errors if error), b'')!r}")
     runs = run_folders(folder / "runs")
     row.check(len(runs) == count, f"{len(runs)} runs")
+    dark = 0
     for run in runs:
         recording = load(str(run))
         row.check(
             recording.manifest.status == "complete" and not recording.problems, f"{run.name}: {recording.problems}"
         )
-        row.check(len(recording.frames["gpu"]) > 0, f"{run.name}: no samples")
-    row.lost = "nothing"
+        dark += not len(recording.frames["gpu"])
+    # With many more recorders than cores, a command of a second can be over before the GPUs are open; its time is unknown then.
+    row.lost = f"runs without a GPU sample: {dark}"
+    row.check(dark <= count // 10, row.lost)
     return row
 
 
