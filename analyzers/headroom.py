@@ -2,8 +2,9 @@
 
 An estimate with a basis and a range, never part of the ledger. There are two bases, and otherwise there is none:
 
-* `gpm`: the performance monitor's rates of the run over those of the profile's own sustained product and triad. Its rates are shares of
-  cycles, so they are multiplied by the SM clock: U = max(a f / (a* f*), d / d*), with a the tensor pipes' share and d the memory's.
+* `gpm`: the performance monitor's rates of the run over those of the profile's own sustained products and triad. Its rates are shares of
+  cycles, so those of the SMs are multiplied by their clock: U = max(a f / (a* f*), d / d*), with a the share of the busiest kind of pipe (tensor, fp32, fp64;
+  each against the profile's product that keeps it busy) and d the memory's.
 * `energy`: a bound from above, for devices without a performance monitor. What was computed cost at least the energy above idle that the
   profile's products of zeros (and triad of zeros) cost, which is the least that this card needs: FLOP <= (E - P_idle T) / e_min. Power by itself says
   nothing of use: a fully used memory-bound card draws anything from half to all of its limit.
@@ -23,20 +24,27 @@ from gpucost.analyzers.timeline import nominal_period_ns, widest_spacing_ns
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpucost.analyzers.arrays import BoolArray, FloatArray, IntArray
+    from gpucost.analyzers.arrays import FloatArray, IntArray
     from gpucost.analyzers.model import Analysis
     from gpucost.bench.model import Profile, Result
     from gpucost.recording import Recording
 
-TENSOR = "gpm_any_tensor_pct"
-DRAM = "gpm_dram_bw_pct"
-"""Columns of the table `gpu` that the performance monitor fills, where a recorder has one (NVML's GPM metrics 5 and 10)."""
+TENSOR, FP32, FP64, DRAM = "tensor_active_pct", "fp32_active_pct", "fp64_active_pct", "dram_active_pct"
+_WINDOW = "activity_window_ns"
+
+LEAST_BUSY_PCT = 10.0
+"""A pipe that the profile's product kept less busy than this is not what computed it (fp64 on a card whose tensor cores do it)."""
 
 GPM_ERROR = 0.05
 """What is known of the method's error, for work like dense products; for other work nothing is."""
 
 SENSOR_ERROR = 0.05
 """Allowed for the energy sensor: run and profile are read by the same one, so its gain cancels, and its drift does not."""
+
+LEAST_COVERED = 0.5
+"""Where the monitor covers less of the held time than this, it does not speak for the run."""
+
+_LONGEST_WINDOW_NS = 1e10
 
 GPM, ENERGY, NOTHING = "gpm", "energy", "none"
 
@@ -91,7 +99,7 @@ def _of_gpu(
     busy_s = _ns(analysis, uuid, "busy_ns") / 1e9
     if busy_s <= 0:
         return Headroom(uuid, NOTHING, why="no kernel ran")
-    monitored = _from_gpm(uuid, profile, frame, rows, period_ns)
+    monitored = _from_gpm(uuid, profile, frame, rows, period_ns, _ns(analysis, uuid, "held_ns"))
     if monitored is not None:
         return monitored
     return _from_energy(uuid, analysis, profile, busy_s, frame, rows)
@@ -106,47 +114,64 @@ def _ns(analysis: Analysis, uuid: str, column: str) -> float:
 
 
 def _from_gpm(
-    uuid: str, profile: Profile, frame: pd.DataFrame, rows: IntArray, period_ns: int | None
+    uuid: str, profile: Profile, frame: pd.DataFrame, rows: IntArray, period_ns: int | None, held_ns: float
 ) -> Headroom | None:
-    product, triad = _calibration(profile)
-    if product is None or triad is None or TENSOR not in frame.columns or DRAM not in frame.columns:
+    pipes, triad = _pipes(profile), _gpm_of(profile.ceiling("mem.triad"), DRAM)
+    if TENSOR not in pipes or triad is None or not {TENSOR, DRAM} <= set(frame.columns):
         return None
+    rows, length = _windows(frame, rows, period_ns)
+    dram, clock, util = (
+        floats(frame, name, rows, low=0, high=high)
+        for name, high in ((DRAM, 100), ("sm_clock_mhz", 1e5), ("gpu_util_pct", 100))
+    )
+    busiest = np.zeros(len(rows))
+    for pipe, calibration in pipes.items():
+        share = floats(frame, pipe, rows, low=0, high=100) * clock / calibration
+        busiest = np.maximum(busiest, share if pipe == TENSOR else np.nan_to_num(share))
+    compute, memory = np.minimum(1.0, busiest), np.minimum(1.0, dram / triad)
+    told = np.isfinite(compute) & np.isfinite(memory) & np.isfinite(util) & (length > 0)
+    busy = float((util[told] / 100 * length[told]).sum())
+    if busy <= 0 or length[told].sum() < LEAST_COVERED * held_ns:
+        return None
+    used, by_compute, by_memory = (
+        min(1.0, float((one[told] * length[told]).sum()) / busy)
+        for one in (np.maximum(compute, memory), compute, memory)
+    )
+    why = f"± {GPM_ERROR:.0%} holds for work like dense products; for other work the error is not known"
+    low, high = max(0.0, used - GPM_ERROR), min(1.0, used + GPM_ERROR)
+    return Headroom(uuid, GPM, used, low, high, by_compute, by_memory, why)
+
+
+def _windows(frame: pd.DataFrame, rows: IntArray, period_ns: int | None) -> tuple[IntArray, FloatArray]:
+    """The ticks in time order, and the time that the monitor's rates at each of them stand for: its own window, else the distance to the tick before."""
     t_ns, known = times(frame, "t_ns", rows)
     rows, t_ns = rows[known], t_ns[known]
     order = np.argsort(t_ns, kind="stable")
     rows, t_ns = rows[order], t_ns[order]
-    tensor, dram, clock, util = (
-        floats(frame, name, rows, low=0, high=high)
-        for name, high in ((TENSOR, 100), (DRAM, 100), ("sm_clock_mhz", 1e5), ("gpu_util_pct", 100))
-    )
     widest = widest_spacing_ns(period_ns or (int(np.median(np.diff(t_ns))) if len(t_ns) > 1 else 0))
-    spacing = np.clip(np.diff(t_ns, prepend=t_ns[:1]), 0, widest)
-    compute = np.minimum(1.0, tensor * clock / product)
-    memory = np.minimum(1.0, dram / triad)
-    told = np.isfinite(compute) & np.isfinite(memory) & np.isfinite(util) & (spacing > 0)
-    busy = float((util[told] / 100 * spacing[told]).sum())
-    if busy <= 0:
-        return None
-    means = [
-        min(1.0, _weighed(values, spacing, told) / busy) for values in (np.maximum(compute, memory), compute, memory)
-    ]
-    low, high = max(0.0, means[0] - GPM_ERROR), min(1.0, means[0] + GPM_ERROR)
-    why = f"± {GPM_ERROR:.0%} holds for work like dense products; for other work the error is not known"
-    return Headroom(uuid, GPM, means[0], low, high, means[1], means[2], why)
+    spacing = np.clip(np.diff(t_ns, prepend=t_ns[:1]), 0, widest).astype(np.float64)
+    window = floats(frame, _WINDOW, rows, low=0, high=_LONGEST_WINDOW_NS)
+    return rows, np.where(np.isfinite(window), window, spacing)
 
 
-def _calibration(profile: Profile) -> tuple[float | None, float | None]:
-    """Tensor share times SM clock of the profile's sustained product, and memory share of its triad."""
-    product = _main_product(profile)
-    triad = profile.ceiling("mem.triad")
-    tensor = product.gpm.get(TENSOR) if product is not None and product.gpm else None
-    clock = product.sm_clock_mhz.get("median") if product is not None and product.sm_clock_mhz else None
-    dram = triad.gpm.get(DRAM) if triad is not None and triad.gpm else None
-    return (tensor * clock if tensor and clock else None), dram or None
+def _pipes(profile: Profile) -> dict[str, float]:
+    """Share times SM clock that the profile's products kept each kind of pipe at."""
+    found = {}
+    for pipe, product in (
+        (TENSOR, _main_product(profile)),
+        (FP32, profile.ceiling("gemm.fp32")),
+        (FP64, profile.ceiling("gemm.fp64")),
+    ):
+        share = _gpm_of(product, pipe)
+        clock = product.sm_clock_mhz.get("median") if product is not None and product.sm_clock_mhz else None
+        if share is not None and clock and share >= LEAST_BUSY_PCT:
+            found[pipe] = share * clock
+    return found
 
 
-def _weighed(values: FloatArray, spacing: IntArray, told: BoolArray) -> float:
-    return float((values[told] * spacing[told]).sum())
+def _gpm_of(result: Result | None, column: str) -> float | None:
+    share = result.gpm.get(column) if result is not None and result.gpm else None
+    return share or None
 
 
 def _main_product(profile: Profile) -> Result | None:

@@ -12,6 +12,7 @@ import numpy as np
 from gpucost.bench import gates
 from gpucost.bench.model import DRIFTED, FEW_WINDOWS, GATES, OK, UNSTABLE, Result
 from gpucost.bench.statistics import MIN_WINDOWS, summarize
+from gpucost.schema import GpuRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gpucost.bench.model import Window
     from gpucost.bench.plan import Test
     from gpucost.bench.supervisor import Reply
-    from gpucost.schema import GpuRow
 
 _STABLE_DEVICE = (0.02, 0.01)  # relative interquartile range, drift
 _STABLE_CPU = (0.10, 0.05)
@@ -198,8 +198,8 @@ def reasons(rows: Sequence[GpuRow]) -> dict[str, float] | None:
 
 
 def _gpm(rows: Sequence[GpuRow]) -> dict[str, float] | None:
-    """Medians of whatever performance-monitoring columns (`gpm_...`) the collector gives."""
-    columns = [name for name in type(rows[0])._fields if name.startswith("gpm_")] if rows else []
+    """Medians of the performance monitor's shares of cycles, where the device has one."""
+    columns = [name for name in GpuRow._fields if name.endswith("_active_pct")]
     found = {name: float(median(values)) for name in columns if (values := _present(rows, name))}
     return found or None
 

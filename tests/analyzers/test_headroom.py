@@ -73,6 +73,35 @@ def test_headroom_is_inside_busy_and_not_of_the_gaps():
     assert one.used == pytest.approx(1.0)
 
 
+def test_a_program_of_plain_fp32_uses_the_card_by_its_fp32_pipes():
+    made = a_profile()
+    clocks = {"min": CLOCK, "median": CLOCK, "max": CLOCK}
+    made.results.append(result("gemm.fp32", "TFLOP/s", 50.0, dtype="fp32", sm_clock_mhz=clocks, gpm={rooms.FP32: 80.0}))
+    one = found(a_run(**{rooms.TENSOR: 0.0, rooms.FP32: 40.0, rooms.DRAM: 10.0}), made)
+    assert one.used == pytest.approx(0.5)
+
+
+def test_a_pipe_that_the_profile_hardly_used_calibrates_nothing():
+    made = a_profile()
+    clocks = {"min": CLOCK, "median": CLOCK, "max": CLOCK}
+    made.results.append(result("gemm.fp64", "TFLOP/s", 60.0, dtype="fp64", sm_clock_mhz=clocks, gpm={rooms.FP64: 1.0}))
+    one = found(a_run(**{rooms.TENSOR: 9.0, rooms.FP64: 1.0, rooms.DRAM: 0.0}), made)
+    assert one.used == pytest.approx(0.1)
+
+
+def test_a_monitor_that_covers_little_does_not_speak_for_the_run():
+    tensor = [90.0 if i < 300 else None for i in range(1000)]
+    assert found(a_run(**{rooms.TENSOR: tensor, rooms.DRAM: 0.0}), a_profile()).basis == "energy"
+
+
+def test_a_window_of_the_monitor_stands_for_its_own_length():
+    """Every third tick ends a window of 300 ms: half of them full, half empty."""
+    tensor = [(90.0 if i % 2 else 0.0) if i % 3 == 0 else None for i in range(1000)]
+    window = [300_000_000 if i % 3 == 0 else None for i in range(1000)]
+    one = found(a_run(**{rooms.TENSOR: tensor, rooms.DRAM: 0.0, "activity_window_ns": window}), a_profile())
+    assert one.used == pytest.approx(0.5, abs=0.01)
+
+
 def test_ticks_without_the_monitor_are_left_out():
     tensor = [90.0 if i % 2 else None for i in range(1000)]
     one = found(a_run(**{rooms.TENSOR: tensor, rooms.DRAM: 0.0}), a_profile())

@@ -139,12 +139,10 @@ def test_the_power_of_a_whole_gpu_is_not_put_down_to_a_mig_device():
     assert found.power_w is not None
 
 
-def test_columns_of_the_performance_monitor_are_kept_where_they_exist():
-    from collections import namedtuple
-
-    row = namedtuple("row", [*GpuRow._fields, "gpm_any_tensor_pct"])  # noqa: PYI024
-    rows = [row(*one, 93.0) for one in telemetry(1.0)]
-    assert assessed(GEMM, windows([700.0] * 20), rows=rows).gpm == {"gpm_any_tensor_pct": 93.0}
+def test_the_performance_monitor_is_kept_where_there_is_one():
+    rows = telemetry(1.0, tensor_active_pct=93.0, dram_active_pct=21.0)
+    assert assessed(GEMM, windows([700.0] * 20), rows=rows).gpm == {"tensor_active_pct": 93.0, "dram_active_pct": 21.0}
+    assert assessed(GEMM, windows([700.0] * 20), rows=telemetry(1.0)).gpm is None
 
 
 @pytest.mark.parametrize("status", ["skipped_unsupported", "skipped_oom", "failed", "timeout"])

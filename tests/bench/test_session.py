@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from driver.scenario import Gpu, Mig, Process, Scenario
+from driver.scenario import Activity, Gpu, Mig, Process, Scenario
 from gpucost.bench import store
 from gpucost.bench.model import STATUSES, Profile
 from gpucost.bench.session import Options, Session
@@ -49,7 +49,7 @@ def gpu(uuid=UUID, **fields):
 
 
 def test_a_full_run_leaves_a_result_for_every_test_and_all_of_its_files(run, driver_env, tmp_path):
-    (outcome,), _ = run(driver_env(Scenario(gpus=[gpu()])), mode="full")
+    (outcome,), _ = run(driver_env(Scenario(gpus=[gpu(activity=Activity(tensor=90, dram=30))])), mode="full")
     profile = outcome["profile"]
     assert (profile.device.uuid, profile.device.name, profile.device.power_limit_w) == (UUID, H100, 700)
     assert (profile.mode, profile.contention, profile.shared, profile.power_scope) == ("full", "none", False, "gpu")
@@ -83,6 +83,7 @@ def test_a_full_run_leaves_a_result_for_every_test_and_all_of_its_files(run, dri
     assert (idle.unit, idle.sustained) == ("W", 300)
     loaded = [one for one in profile.results if one.sm_clock_mhz]
     assert {one.sm_clock_mhz["median"] for one in loaded} == {1700}
+    assert {one.gpm["tensor_active_pct"] for one in profile.results if one.gpm} == {90}
     assert {one.reasons["sw_power_cap"] for one in loaded if one.reasons} == {1.0}
     assert not any(one.ceiling for one in profile.results if one.unit == "W")
 
