@@ -98,6 +98,17 @@ class DeviceRun:
         self.warnings: list[str] = []
         self._cold = False
 
+    @property
+    def extent_ns(self) -> tuple[int, int]:
+        """From the start of the first measurement to the end of the last, on the monotonic clock; both 0 before the first."""
+        return min((start for _, start, _ in self.spans), default=0), max((end for *_, end in self.spans), default=0)
+
+    @property
+    def duration_s(self) -> float:
+        """How long all of it took."""
+        start, end = self.extent_ns
+        return (end - start) / 1e9
+
     # --- before the tests ----------------------------------------------------------------------------------------------------------
 
     def look_before(self, seconds: float) -> gates.Look:

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpucost import _version, rundir
 from gpucost.bench import derive, host, plan, store
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
     from gpucost.bench.plan import Plan, Test
     from gpucost.schema import GpuRow
 
+T = TypeVar("T")
+
 CPU = "cpu"
 _MAX_PEERS = 8
 TOGETHER_S = 5.0
 """How long all devices run the same test at once in a full run."""
 
 _COMPUTE = ("gemm", "mem")
+_DRIVERS = {
+    "cuda": "driver_cuda"
+}  # the newest CUDA that the driver serves; `cuda` is the one that torch was built with
 
 
 @dataclass(slots=True)
@@ -91,7 +96,6 @@ class Session:
         self._spare: Worker | None = None
         self.runs: list[DeviceRun] = []
         self.started_ns = time.time_ns()
-        self.began_s = time.monotonic()
 
     def run(self) -> list[Outcome]:
         """Measure every device that was asked for.
@@ -108,10 +112,27 @@ class Session:
             self.runs = [self._device_run(target, telemetry) for target in self._targets(telemetry)]
             self._measure()
             return [self._outcome(run) for run in self.runs]
+        except BaseException:
+            self._kill()
+            raise
         finally:
             for run in self.runs:
                 run.worker.close()
             telemetry.stop()
+
+    def _kill(self) -> None:
+        """End every worker now: whoever waits for one gets an answer at once, and nobody starts another."""
+        for run in self.runs:
+            run.worker.kill()
+
+    def _at_once(self, call: Callable[[DeviceRun], T], runs: Sequence[DeviceRun]) -> list[T]:
+        """Call for every run, in a thread each; an interruption ends their workers, so that the threads end too."""
+        with ThreadPoolExecutor(len(runs)) as pool:
+            try:
+                return list(pool.map(call, runs))
+            except BaseException:
+                self._kill()
+                raise
 
     @property
     def _cpu_wanted(self) -> bool:
@@ -143,10 +164,7 @@ class Session:
         if seen := reply.data.get("devices", []):
             asker.close()
             self.progress.say(f"no NVML ({reason}): power, clocks and other tenants are unknown")
-            return [
-                Target("device", one["uuid"] or f"{one['name']} {index}", _visible(index))
-                for index, one in enumerate(seen)
-            ]
+            return [Target("device", _name_of(one, index), _visible(index)) for index, one in enumerate(seen)]
         self.progress.say(f"no GPU ({reason or 'none is visible'}): the CPU is measured")
         self._spare = asker
         return [Target(CPU, CPU)]
@@ -186,9 +204,8 @@ class Session:
                 self._compute(run, concurrent=False)
                 self._rest(run)
         else:
-            with ThreadPoolExecutor(len(self.runs)) as pool:
-                list(pool.map(self._prepare, self.runs))
-                list(pool.map(lambda run: self._compute(run, concurrent=True), self.runs))
+            self._at_once(self._prepare, self.runs)
+            self._at_once(partial(self._compute, concurrent=True), self.runs)
             for run in self.runs:
                 self._rest(run)
         usable = self._usable()
@@ -227,14 +244,13 @@ class Session:
 
     def _together(self, runs: Sequence[DeviceRun]) -> None:
         """The main product and triad on all devices at once, against each device alone."""
-        with ThreadPoolExecutor(len(runs)) as pool:
-            for name in (f"gemm.{_main(runs[0])}", "mem.triad"):
-                repeated = list(pool.map(partial(_again, name=name), runs))
-                for run, again in zip(runs, repeated, strict=True):
-                    alone = run.results.get(name)
-                    ratio = derive.together(alone, again) if alone is not None and again is not None else None
-                    if ratio is not None:
-                        run.results[ratio.id] = ratio
+        for name in (f"gemm.{_main(runs[0])}", "mem.triad"):
+            repeated = self._at_once(partial(_again, name=name), runs)
+            for run, again in zip(runs, repeated, strict=True):
+                alone = run.results.get(name)
+                ratio = derive.together(alone, again) if alone is not None and again is not None else None
+                if ratio is not None:
+                    run.results[ratio.id] = ratio
 
     def _peers(self, runs: Sequence[DeviceRun], *, full: bool) -> None:
         """Copies between devices, from a worker that sees them all: one pair in a quick run, every ordered pair of up to eight in a full one."""
@@ -295,12 +311,12 @@ class Session:
             device=run.device,
             tool={
                 "gpucost": _version.__version__,
+                **{_DRIVERS.get(name, name): version for name, version in telemetry.driver.items()},
                 **hello.get("versions", {}),
-                **telemetry.driver,
                 "os": platform.system(),
             },
             host=host.facts(),
-            duration_s=time.monotonic() - self.began_s,
+            duration_s=run.duration_s,
             import_s=hello.get("import_s"),
             warm_up_s=run.warm_up_s,
             steady=run.steady,
@@ -319,10 +335,17 @@ class Session:
         """Every sample of the telemetry with the test that it lies in."""
         spans = sorted(run.spans, key=lambda one: one[1])
         found: list[tuple[str | None, Any]] = []
-        for row in run.telemetry.all_rows(run.power_uuid):
+        for row in run.telemetry.between(run.power_uuid, *run.extent_ns) if spans else ():
             label = next((name for name, start, end in spans if start <= row.mono_ns <= end), None)
             found.append((label, row))
         return found
+
+
+def _name_of(seen: dict[str, Any], index: int) -> str:
+    """NVML's UUID of a device that torch lists, or where it has none, its name and number."""
+    if seen["kind"] == "cuda" and seen["uuid"]:
+        return f"GPU-{seen['uuid'].removeprefix('GPU-')}"
+    return str(seen["uuid"] or f"{seen['name']} {index}")
 
 
 def _visible(index: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpucost.bench.model import Profile, Window
+from gpucost.bench.model import VERSION, Profile, Window
 from gpucost.errors import DamagedRunError, GpucostError, RunNotFoundError, UsageError
 from gpucost.rundir import printable
 
@@ -26,6 +26,7 @@ PROFILE = "profile.json"
 SAMPLES = "samples.parquet"
 TELEMETRY = "telemetry.parquet"
 NO_DRIVER = "no-driver"
+_METADATA = {"gpucost.bench_version": str(VERSION)}
 
 _MAX_BYTES = 8 << 20  # a profile has some 50 kB; what is much larger is no profile
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -123,7 +124,7 @@ def _write_samples(path: Path, profile: Profile, samples: Sequence[Sample]) -> N
         "clocks_event_reasons": pa.array([one.reasons for one in samples], pa.int64()),
         "clean": pa.array([one.window.clean for one in samples], pa.bool_()),
     }
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    pq.write_table(pa.table(columns, metadata=_METADATA), path, compression="zstd")
 
 
 def _write_telemetry(path: Path, profile: Profile, telemetry: Sequence[tuple[str | None, GpuRow]]) -> None:
@@ -149,7 +150,7 @@ def _write_telemetry(path: Path, profile: Profile, telemetry: Sequence[tuple[str
     }
     for name, kind in table.kinds().items():
         columns[name] = pa.array([getattr(row, name) for _, row in telemetry], types[kind])
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    pq.write_table(pa.table(columns, metadata=_METADATA), path, compression="zstd")
 
 
 def read(path: Path) -> Profile:

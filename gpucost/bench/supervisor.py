@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
@@ -101,6 +100,7 @@ class Worker:
         self._in_vain = 0
         self._reason = ""
         self._setup: list[dict[str, Any]] = []
+        self._closed = False
         self.hello: dict[str, Any] = {}
         self.losses = 0
         self.pids: set[int] = set()
@@ -121,6 +121,8 @@ class Worker:
 
     def start(self) -> Reply:
         """Have a process that said hello, starting one if there is none."""
+        if self._closed:
+            return Reply(FAILED, "the benchmark is over")
         if self.running:
             return Reply(OK, data=self.hello)
         again = self._process is not None or self._in_vain > 0
@@ -235,8 +237,17 @@ class Worker:
                 process.stdin.close()
         return process.returncode
 
+    def kill(self) -> None:
+        """End the process now, from any thread; requests that wait for it, and those to come, fail at once."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                process.kill()
+
     def close(self) -> None:
         """End the process, kindly if it answers."""
+        self._closed = True
         process = self._process
         if process is not None and process.poll() is None and process.stdin is not None:
             with contextlib.suppress(OSError):
@@ -262,11 +273,3 @@ def _pump(process: subprocess.Popen[str], replies: Queue[str | None]) -> None:
             for line in lines:
                 replies.put(line)
     replies.put(None)
-
-
-def wait_for(seconds: float, tick: Callable[[], None]) -> None:
-    """Wait, calling `tick` twice a second."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(0.5, left))
-        tick()

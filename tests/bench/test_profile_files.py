@@ -45,6 +45,7 @@ def test_the_tables_hold_every_window_and_every_sample(tmp_path):
     }
     telemetry = pq.read_table(path / "telemetry.parquet")
     assert telemetry["test_id"].to_pylist() == [None, "mem.triad"]
+    assert {one.schema.metadata[b"gpucost.bench_version"] for one in (table, telemetry)} == {b"1"}
     assert telemetry["power_w"].to_pylist() == [70.0, None]
 
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
+import psutil
 import pytest
 
 from benching.profiles import profile, result, samples
@@ -160,3 +163,20 @@ def test_a_cpu_is_measured_kept_and_written_where_asked(tmp_path):
     assert (tmp_path / "out" / "samples.parquet").is_file()
     (found,), broken = store.every(tmp_path / "kept")
     assert (found.profile.run_id, broken) == (made["run_id"], [])
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="measuring needs torch (pip install 'gpucost[bench]')")
+def test_an_interrupted_benchmark_leaves_no_process_and_no_profile(tmp_path):
+    environ = {**os.environ, "GPUCOST_PROFILES": str(tmp_path / "kept"), "OMP_NUM_THREADS": "1"}
+    argv = [sys.executable, "-m", "gpucost", "bench", "--gpus", "cpu"]
+    process = subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers = []
+    while not workers:
+        assert process.poll() is None
+        workers = psutil.Process(process.pid).children()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+    assert not (tmp_path / "kept").exists()
