@@ -59,6 +59,8 @@ class Headroom:
         used: share of the ceiling (0 to 1) over the busy time, None where only a bound is known.
         low, high: its range; low is 0 for a bound.
         compute, memory: the two components: with `gpm` their means, with `energy` their upper bounds; None where not known.
+        moved_gb: through the card's memory, as far as the monitor covers the run: its share over the triad's share, times the triad's rate, times
+            time; None without one.
         why: why there is no figure, or what to know of it; one line.
     """
 
@@ -69,6 +71,7 @@ class Headroom:
     high: float | None = None
     compute: float | None = None
     memory: float | None = None
+    moved_gb: float | None = None
     why: str = ""
 
 
@@ -139,7 +142,9 @@ def _from_gpm(
     )
     why = f"± {GPM_ERROR:.0%} holds for work like dense products; for other work the error is not known"
     low, high = max(0.0, used - GPM_ERROR), min(1.0, used + GPM_ERROR)
-    return Headroom(uuid, GPM, used, low, high, by_compute, by_memory, why)
+    rate = profile.ceiling("mem.triad")
+    moved_gb = by_memory * busy / 1e9 * (rate.sustained or 0.0) if rate is not None else None
+    return Headroom(uuid, GPM, used, low, high, by_compute, by_memory, moved_gb, why)
 
 
 def _windows(frame: pd.DataFrame, rows: IntArray, period_ns: int | None) -> tuple[IntArray, FloatArray]:
@@ -214,12 +219,12 @@ def _bounded(uuid: str, compute: float, memory: float | None, dtype: str) -> Hea
         why = (
             f"of the card's {dtype} arithmetic only: a program that is bound by memory may be at its limit all the same"
         )
-        return Headroom(uuid, ENERGY, None, 0.0, min(1.0, compute), compute, None, why)
+        return Headroom(uuid, ENERGY, None, 0.0, min(1.0, compute), compute, None, None, why)
     high = max(compute, memory)
     why = f"arithmetic counted as {dtype} products, memory as triad; all energy above idle is taken for the dearer of the two"
     if high >= 1:
         why = "the run drew enough energy to have used all of the card, so its energy says nothing"
-    return Headroom(uuid, ENERGY, None, 0.0, min(1.0, high), compute, memory, why)
+    return Headroom(uuid, ENERGY, None, 0.0, min(1.0, high), compute, memory, None, why)
 
 
 def _idle_w(profile: Profile) -> float | None:

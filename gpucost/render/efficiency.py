@@ -87,6 +87,9 @@ def _lines(efficiency: Efficiency) -> Iterator[str]:
         said.setdefault(f"{one.basis_text}; {one.profile_text}", []).append(one.label)
     for text, labels in said.items():
         yield f"{', '.join(labels)}: {text}"
+    for one in efficiency.gpus[:MAX_SHOWN]:
+        if one.moved_text:
+            yield f"{one.label}: {one.moved_text}"
     if len(efficiency.gpus) > MAX_SHOWN:
         yield f"{len(efficiency.gpus) - MAX_SHOWN} more GPUs are in --format json"
     for row in efficiency.work:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpucost.analyzers.headroom import ENERGY, GPM, NOTHING, Headroom, headroom
 from gpucost.analyzers.model import PATH_SEPARATOR
@@ -94,8 +94,24 @@ def _gpu(material: Material, gpu: Gpu, profile: Profile | None, room: Headroom) 
         headroom_low=moneys[0],
         headroom_high=moneys[1],
         headroom_text=_headroom_text(room, moneys),
+        **_moved(material, gpu, room),
         prices=_prices(material, gpu, profile),
     )
+
+
+def _moved(material: Material, gpu: Gpu, room: Headroom) -> dict[str, Any]:
+    """What went through the card's memory, and what a TB of it cost."""
+    if not room.moved_gb:
+        return {"moved_bytes": Figure(None, UNKNOWN), "per_tb": Money(None, UNKNOWN), "moved_text": ""}
+    figure = _amount(room.moved_gb * 1e9, "B")
+    pico = material.cube.pico(material.cube.gpus.get(gpu.uuid, Uses()).of())
+    money = _per(pico, room.moved_gb * 1e9, 1e12)
+    text = f"about {figure.text} went through its memory, at {money.text} a TB"
+    return {
+        "moved_bytes": figure,
+        "per_tb": money,
+        "moved_text": text if money.usd is not None else text.partition(",")[0],
+    }
 
 
 def _part(material: Material, pico: int | None, share: float | None) -> Money:
@@ -217,7 +233,7 @@ def _amount(value: float | None, unit: str) -> Figure:
         return absent()
     prefix, scale = next((one for one in _PREFIXES if value >= one[1]), _PREFIXES[-1])
     number = f"{value / scale:.4g}"
-    return Figure(value, f"{number} {prefix}{unit}" if unit == "FLOP" else f"{number}{prefix} {unit}")
+    return Figure(value, f"{number}{prefix} {unit}" if unit == "tokens" else f"{number} {prefix}{unit}")
 
 
 def _rate(value: float | None, unit: str) -> Figure:

@@ -388,6 +388,7 @@ class GpuEfficiency:
         used_pct: share of the ceiling, None where only a bound is known; the range is `used_low_pct` to `used_high_pct`.
         used_text: all three in words.
         headroom_low, headroom_high: the busy cost times what was not used.
+        moved_bytes: through the card's memory, from the performance monitor; unknown without one. `per_tb` is the card's cost over them.
         prices: per PFLOP and per TB, at the card's best.
     """
 
@@ -406,6 +407,9 @@ class GpuEfficiency:
     headroom_low: Money
     headroom_high: Money
     headroom_text: str
+    moved_bytes: Figure
+    per_tb: Money
+    moved_text: str
     prices: list[UnitPrice]
 
 

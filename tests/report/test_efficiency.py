@@ -96,6 +96,14 @@ def test_the_least_price_of_work_is_the_price_over_the_measured_rate():
     assert float(product.high.usd) == pytest.approx(0.001 / 0.792)
 
 
+def test_what_went_through_memory_has_a_price():
+    """A quarter of the triad's rate of 3 TB/s for 100 s are 75 TB, for $0.10."""
+    (card,) = a_report(profiles={UUID: a_profile()}).efficiency.gpus
+    assert card.moved_bytes.value == pytest.approx(75e12)
+    assert float(card.per_tb.usd) == pytest.approx(0.1 / 75)
+    assert card.moved_text == "about 75 TB went through its memory, at $0.00133 a TB"
+
+
 def test_the_work_of_a_stage_has_a_price_and_two_utilizations():
     report = a_report(profiles={UUID: a_profile()}, attributes={"flops": 40e15, "tokens": 2_000_000, "dtype": "bf16"})
     (stage,) = report.efficiency.work
