@@ -73,3 +73,10 @@ def test_rows_in_the_order_of_the_gpus_and_gpus_two_at_a_time_give_the_same_anal
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analyses, "_WORTH_THREADS_ROWS", 0)
         same(analyze(replace(run, frames={**run.frames, "gpu": grouped})), expected)
+
+
+def test_what_the_performance_monitor_gave_is_loaded_for_the_headroom() -> None:
+    from gpucost.analyzers import headroom
+
+    names = {headroom.TENSOR, headroom.FP32, headroom.FP64, headroom.DRAM, headroom._WINDOW}
+    assert names <= set(COLUMNS["gpu"])

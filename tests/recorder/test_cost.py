@@ -93,7 +93,7 @@ def test_no_library_of_arrays_or_tables_is_mapped_into_the_recorder(tmp_path):
 
 
 def test_a_reading_takes_eight_calls_to_the_driver_and_a_poll_of_processes_five(tmp_path, driver_env):
-    """Whatever else is recorded, and however long: what is left over is the opening, once."""
+    """Whatever else is recorded, and however long: what is left over is the opening, and once a second what the driver kept between ticks."""
     calls = tmp_path / "calls.txt"
     environ = {**os.environ, **driver_env(Scenario(gpus=[Gpu()] * GPUS)), "GPUCOST_DRIVER_CALLS": str(calls)}
     done = record(tmp_path / "runs", "sleep", "3", options=["--quiet", "--hz", "20"], env=environ)
@@ -106,8 +106,9 @@ def test_a_reading_takes_eight_calls_to_the_driver_and_a_poll_of_processes_five(
     readings = len(frames["gpu"])
     polls = GPUS * (readings // GPUS // 20 + 2)  # one a second, one at once, and the last
     opening = 60 * GPUS
+    seldom = 15 * polls  # buffered samples, links, counters of time held down, events
     assert readings > 20 * GPUS
-    assert sum(counted.values()) <= CALLS_A_READING * readings + 5 * polls + opening
+    assert sum(counted.values()) <= CALLS_A_READING * readings + 5 * polls + seldom + opening
     assert counted["nvmlDeviceGetFieldValues"] >= readings, "the counts are of this recording"
 
 
