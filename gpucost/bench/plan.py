@@ -25,6 +25,12 @@ _ALIASES = {
     "half": "fp16",
 }
 _MIB = 1 << 20
+CPU_WINDOW_S = 0.02
+"""Shorter than a device's: a core is taken away now and then on any machine, and the fewer windows that hits, the more are clean."""
+
+PEER_BYTES = 256 * _MIB
+"""Copied from GPU to GPU at once."""
+
 _SHORT_N = {"fp32": 4096, "fp64": 4096}
 
 
@@ -157,7 +163,7 @@ def device_plan(
 def cpu_plan(mode: str, dtypes: tuple[str, ...]) -> Plan:
     """The plan for a CPU: what its figures can be used for is tests, and limits that are the host's."""
     full = mode == FULL
-    each = 3.0 if full else 0.6
+    each = 3.0 if full else 0.8
     tests = [_gemm(dtype, each, n=1024, floor=256) for dtype in dtypes]
     if "fp32" in dtypes:
         tests.append(_one_thread(_gemm("fp32", each, n=1024, floor=256)))
@@ -174,6 +180,7 @@ def cpu_plan(mode: str, dtypes: tuple[str, ...]) -> Plan:
         tests=tuple(tests),
         repeats=("mem.triad",) if full else (),
         repeat_s=2.0 if full else 0.0,
+        window_s=CPU_WINDOW_S,
     )
 
 
@@ -302,7 +309,7 @@ def _links(*, full: bool, several_nodes: bool) -> list[Test]:
 
 def peer_tests(source: int, target: int, target_uuid: str, *, full: bool) -> list[Test]:
     """Copies from one GPU to another, and in a full run also both ways at once, and small ones, which show the latency."""
-    base = {"kind": "peer", "source": source, "target": target, "size_bytes": 256 * _MIB, "direction": "to"}
+    base = {"kind": "peer", "source": source, "target": target, "size_bytes": PEER_BYTES, "direction": "to"}
     tests = [Test(f"link.p2p.{target_uuid}", "GB/s", base, 0.5 if full else 0.7)]
     if full:
         tests.append(Test(f"link.p2p.{target_uuid}.both", "GB/s", {**base, "direction": "both"}, 0.5))

@@ -19,6 +19,7 @@ def main():
     supervisor.REQUEST_SLACK_S = arguments.get("slack_s", supervisor.REQUEST_SLACK_S)
     plan = small_plans.PLANS[arguments.get("plan", kind)]
     session.TOGETHER_S = 0.05
+    session.plan.PEER_BYTES = 1 << 16
     options = session.Options(
         arguments.get("mode", "quick"), arguments.get("gpus", ""), [], arguments.get("allow_shared", False)
     )
