@@ -206,6 +206,10 @@ def test_a_process_on_the_gpu_changes_nothing_of_this(observe: Observe) -> None:
     assert seen.column("sm_active_pct") == [None, 10]
 
 
+class Handle(ctypes.Structure):
+    """What the binding's handles point to."""
+
+
 class CountingNvml:
     """A session whose energy counters move at every third asking, but for those of some handles; remembers whom it was asked about."""
 
@@ -213,10 +217,12 @@ class CountingNvml:
         self.asked: list[int] = []
         self._still = still
 
-    def bind(self, _name: str, handle: ctypes.c_void_p, out: object) -> Callable[[], int]:
+    def bind(self, _name: str, handle: Any, out: Any) -> Callable[[], int]:
+        address = ctypes.addressof(handle._obj)
+
         def call() -> int:
-            self.asked.append(handle.value or 0)
-            out._obj.value = 1 if handle.value in self._still else self.asked.count(handle.value) // 3
+            self.asked.append(address)
+            out._obj.value = 1 if address in self._still else self.asked.count(address) // 3
             return 0
 
         return call
@@ -229,7 +235,7 @@ class CountingNvml:
 def test_the_period_of_the_energy_counter_is_found_on_one_gpu_of_each_product(still: set[int], asked: set[int]) -> None:
     nvml, found = CountingNvml(still), {}
     names = ["H100", "H100", "H100", "L4"]
-    gpus = [(name, f"GPU-{at}", ctypes.c_void_p(at)) for at, name in enumerate(names, start=1)]
+    gpus = [(name, f"GPU-{at}", ctypes.cast(at, ctypes.POINTER(Handle))) for at, name in enumerate(names, start=1)]
     finder = PeriodFinder(nvml, gpus, found.__setitem__, delay_s=0)
     finder.run()
     assert set(nvml.asked) == asked
