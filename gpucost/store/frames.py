@@ -20,6 +20,7 @@ _TIMES = {"mono_ns": "t_ns"}
 _STAGE_TIMES = {"start_mono_ns": "start_t_ns", "end_mono_ns": "end_t_ns"}
 _OPEN_ENDED = frozenset({"end_time_ns", "end_mono_ns"})
 _CATEGORICAL = frozenset({"gpu_uuid"})
+_FIT_FLOAT32 = frozenset({"float32", "int16"})
 
 Codes = NDArray[np.int64]
 Numbers = NDArray[Any]
@@ -39,7 +40,8 @@ class FrameBuilder:
         Args:
             table: the table.
             columns: the columns that the frame is to have; None for all. The keys of its rows and their times on the run's axis always come.
-            grouped: order the rows by what they are about, and by time within that; this is how parts hold them, so it takes less time.
+            grouped: order the rows by what they are about, and by time within that, which is how parts hold them, so it takes less time; and
+                keep numbers that fit into 32 bits as float32, which takes half the memory and changes none.
         """
         self._grouped = grouped and bool(KEYS[table.name])
         self._table = table
@@ -137,7 +139,8 @@ class FrameBuilder:
             return values.astype("bool" if required else "boolean")
         if kind.startswith("int") and (required or name.endswith("_ns")):
             return _integers(_Integers.of(column), nullable=not required, order=order)
-        floats = _taken(column.cast(pa.float64(), safe=False).to_numpy(), order)
+        narrow = self._grouped and kind in _FIT_FLOAT32
+        floats = _taken(column.cast(pa.float32() if narrow else pa.float64(), safe=False).to_numpy(), order)
         if kind.startswith("float"):
             floats = np.where(np.isinf(floats), np.nan, floats) if np.isinf(floats).any() else floats
         return floats

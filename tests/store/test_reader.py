@@ -148,7 +148,7 @@ def test_rows_are_in_time_order_and_at_one_instant_in_the_order_of_what_they_are
 @pytest.mark.parametrize("writers", [1, 2])
 def test_rows_can_come_gpu_by_gpu_each_in_time_order(run, writers):
     for number in range(writers):
-        rows = [gpu(number / 4 + i / 2, f"GPU-{i % 3}") for i in range(60)]
+        rows = [gpu(number / 4 + i / 2, f"GPU-{i % 3}", power_w=i + 0.1, temperature_c=i) for i in range(60)]
         write(run, "gpu", rows, writer=f"writer{number}")
         seal_run(str(run), HOST, final=True)
     grouped = load(str(run), grouped=["gpu"]).frames["gpu"]
@@ -156,7 +156,8 @@ def test_rows_can_come_gpu_by_gpu_each_in_time_order(run, writers):
     assert grouped["gpu_uuid"].astype(str).is_monotonic_increasing
     assert all(rows["t_ns"].is_monotonic_increasing for _, rows in grouped.groupby("gpu_uuid", observed=True))
     in_time = grouped.sort_values(["t_ns", "gpu_uuid"], kind="stable").reset_index(drop=True)
-    pd.testing.assert_frame_equal(in_time, load(str(run)).frames["gpu"])
+    pd.testing.assert_frame_equal(in_time, load(str(run)).frames["gpu"], check_dtype=False)
+    assert grouped["power_w"].dtype == np.float32
 
 
 def test_rows_that_are_there_twice_count_once(run):
