@@ -26,6 +26,7 @@ from driving import compiled, driver_environ, machine, scenario
 
 DRAWS = 10_000
 KINDS = ("cpu", "syscalls")
+PLACES = ("free", "one CPU")
 
 
 def main() -> None:
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=4.0, help="about how long one run of a command takes")
     parser.add_argument("--hz", type=float, default=10.0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--where", nargs="+", choices=PLACES, default=PLACES)
     options = parser.parse_args()
     print(
         f"{machine()}; {options.pairs} pairs of about {options.seconds:g} s, in random order; recorder at {options.hz:g} Hz, 8 simulated GPUs"
@@ -46,9 +49,10 @@ def main() -> None:
         folder = Path(name)
         program = compiled(folder, "work")
         environ = driver_environ(folder, scenario(folder / "pid"))
-        for kind in KINDS:
+        for kind in options.kinds:
             rounds = calibrate(program, kind, options.seconds, environ)
-            for where, cpus in (("free", os.sched_getaffinity(0)), ("one CPU", {max(os.sched_getaffinity(0))})):
+            for where in options.where:
+                cpus = os.sched_getaffinity(0) if where == "free" else {max(os.sched_getaffinity(0))}
                 logs = pairs(program, kind, rounds, options, environ, folder, cpus, choice)
                 wall, cpu = ([log[which] for log in logs] for which in (0, 1))
                 scatter = f"{100 * statistics.stdev(wall):.2f}, {100 * statistics.stdev(cpu):.2f}"

@@ -46,6 +46,9 @@ CALL_COST_US = {
     "nvmlDeviceGetGraphicsRunningProcesses_v3": 50,
     "nvmlDeviceGetMPSComputeRunningProcesses_v3": 50,
     "nvmlDeviceGetProcessUtilization": 50,
+    "nvmlDeviceGetSamples": 50,
+    "nvmlDeviceGetCurrPcieLinkGeneration": 5,
+    "nvmlDeviceGetCurrPcieLinkWidth": 5,
 }
 PCIE_THROUGHPUT_US = 20_000
 """The header says that this call measures over 20 ms, and sleeps so long."""
@@ -120,12 +123,14 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def threads(pid: int) -> dict[str, tuple[float, int]]:
-    """By name of the thread, its CPU milliseconds and how often it went to sleep."""
-    found = {}
+    """By name of the threads (several may have one), their CPU milliseconds and how often they went to sleep."""
+    found: dict[str, tuple[float, int]] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         status = (task / "status").read_text()
         slept = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-        found[(task / "comm").read_text().strip()] = (int((task / "schedstat").read_text().split()[0]) / 1e6, slept)
+        name, cpu_ms = (task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0]) / 1e6
+        before_ms, before = found.get(name, (0.0, 0))
+        found[name] = (before_ms + cpu_ms, before + slept)
     return found
 
 

@@ -32,6 +32,8 @@ static int (*clock_of)(void *, unsigned, unsigned *), (*state_of)(void *, unsign
 static int (*reasons_of)(void *, unsigned long long *);
 static int (*compute_of)(void *, unsigned *, void *), (*graphics_of)(void *, unsigned *, void *), (*mps_of)(void *, unsigned *, void *);
 static int (*samples_of)(void *, void *, unsigned *, unsigned long long);
+static int (*buffered_of)(void *, unsigned, unsigned long long, unsigned *, unsigned *, void *);
+static int (*generation_of)(void *, unsigned *), (*width_of)(void *, unsigned *);
 
 static void *symbol(void *library, const char *name) {
     void *found = dlsym(library, name);
@@ -62,6 +64,9 @@ static void bind(void) {
     graphics_of = symbol(library, "nvmlDeviceGetGraphicsRunningProcesses_v3");
     mps_of = symbol(library, "nvmlDeviceGetMPSComputeRunningProcesses_v3");
     samples_of = symbol(library, "nvmlDeviceGetProcessUtilization");
+    buffered_of = symbol(library, "nvmlDeviceGetSamples");
+    generation_of = symbol(library, "nvmlDeviceGetCurrPcieLinkGeneration");
+    width_of = symbol(library, "nvmlDeviceGetCurrPcieLinkWidth");
 }
 
 static int64_t now_ns(void) {
@@ -87,11 +92,15 @@ static void every_tick(void *gpu) {
 
 static void every_second(void *gpu) {
     static uint64_t buffer[MOST_ENTRIES * 8];
-    unsigned count;
+    unsigned long long before = (unsigned long long)time(NULL) * 1000000 - 1000000;
+    unsigned count, type;
     compute_of(gpu, (count = MOST_ENTRIES, &count), buffer);
     graphics_of(gpu, (count = MOST_ENTRIES, &count), buffer);
     mps_of(gpu, (count = MOST_ENTRIES, &count), buffer);
-    samples_of(gpu, buffer, (count = MOST_ENTRIES, &count), (unsigned long long)time(NULL) * 1000000 - 1000000);
+    samples_of(gpu, buffer, (count = MOST_ENTRIES, &count), before);
+    for (unsigned kind = 0; kind < 3; kind++) buffered_of(gpu, kind, before, &type, (count = MOST_ENTRIES * 4, &count), buffer);
+    generation_of(gpu, &count);
+    width_of(gpu, &count);
 }
 
 int main(int argc, char **argv) {

@@ -55,15 +55,24 @@ def number_reader(nvml: Nvml, handle: Any, name: str, kind: type[Any]) -> Read:
 
 
 class PeriodFinder(threading.Thread):
-    """Finds the update period of the energy counters, one GPU after the other, beside everything else; once a run."""
+    """Finds the update period of the energy counters, beside everything else; once a run.
+
+    GPUs of one product renew theirs alike, so one of each is watched and speaks for all: to watch every one of eight would take a fifth of a
+    minute of close polling.
+    """
 
     def __init__(
-        self, nvml: Nvml, handles: Sequence[tuple[str, Any]], found: Callable[[str, int], None], *, delay_s: float = 1.0
+        self,
+        nvml: Nvml,
+        gpus: Sequence[tuple[str, str, Any]],
+        found: Callable[[str, int], None],
+        *,
+        delay_s: float = 1.0,
     ) -> None:
-        """Take the session, UUID and handle of each GPU, and who wants to know its period."""
+        """Take the session, product name, UUID and handle of each GPU, and who wants to know its period."""
         super().__init__(name="gpucost-nvml-periods", daemon=True)
         self._nvml = nvml
-        self._handles = handles
+        self._gpus = gpus
         self._found = found
         self._delay_s = delay_s
         self._ended = threading.Event()
@@ -75,8 +84,11 @@ class PeriodFinder(threading.Thread):
         return not self.is_alive()
 
     def run(self) -> None:
-        """Wait until the run has lasted a little, then look."""
-        for uuid, handle in self._handles:
+        """Wait until the run has lasted a little, then look; at the next GPU of a product where one does not tell."""
+        known: set[str] = set()
+        for name, _, handle in self._gpus:
+            if name in known:
+                continue
             if self._ended.wait(self._delay_s):
                 return
             read = number_reader(self._nvml, handle, "nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
@@ -84,4 +96,6 @@ class PeriodFinder(threading.Thread):
                 continue
             period_ns = changes_apart_ns(read, self._ended.is_set)
             if period_ns is not None:
-                self._found(uuid, period_ns)
+                known.add(name)
+                for uuid in (uuid for other, uuid, _ in self._gpus if other == name):
+                    self._found(uuid, period_ns)

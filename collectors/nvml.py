@@ -184,7 +184,9 @@ class NvmlCollector:
         def found(uuid: str, period_ns: int) -> None:
             self._sensors.setdefault(uuid, {})["energy_j"] = period_ns
 
-        self._finder = PeriodFinder(nvml, [(device.uuid, device.handle) for device in whole], found)
+        self._finder = PeriodFinder(
+            nvml, [(device.identity.name, device.uuid, device.handle) for device in whole], found
+        )
         self._finder.start()
 
     def _choose(self, context: Context, devices: Sequence[Device]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -72,7 +72,7 @@ class Recording:
             numbers are float64 with NaN, or `Int64` where 53 bits do not suffice (times of a span still open, `start_time_ns` in `gpu_process`);
             nullable booleans are `boolean`. `host` and `gpu_uuid` are categorical (their categories sorted strings), other text is pandas' own
             string type. Rows are in time order, and those of one instant in the order of what they are about (UUID, pid), index 0 to n-1;
-            a table that was loaded `grouped` is in the order of what its rows are about, then of time.
+            a table that was loaded `grouped` is in the order of what its rows are about, then of time, and narrower.
         end_ns: the run's length: the command's end where it is known, else the last thing known to have happened.
         end_basis: `exit` (the recorder saw the command end), `last_sample` or `last_mark` (the recorder did not close the run).
         live: a recorder is still writing it.

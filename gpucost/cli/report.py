@@ -29,13 +29,13 @@ def report(
 ) -> None:
     """Say what a run cost, by GPU, by stage and by use, and what each figure rests on."""
     from gpucost import rundir
-    from gpucost._memory import share_one_arena
+    from gpucost._memory import spare_memory
     from gpucost.render import RENDERERS, renderer
     from gpucost.report import load_report
 
     one_of("--format", output, RENDERERS)
     columns = width_for(sys.stdout, width)
     path = rundir.find(runs_folder(runs), run)
-    share_one_arena()
+    spare_memory()
     made = load_report(path, price=price, region=region, idle_after_s=idle_after, idle_split=idle_split)
     renderer(output)(made, sys.stdout, width=columns, color=color_for(sys.stdout))

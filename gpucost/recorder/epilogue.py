@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gpucost._memory import share_one_arena
+from gpucost._memory import spare_memory
 from gpucost.errors import GpucostError
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--keep-journal", action="store_true")
     arguments = parser.parse_args(argv)
-    share_one_arena()
+    spare_memory()
     try:
         sealed = not arguments.keep_journal and _seal(arguments.run_dir, arguments.host)
         return 0 if _summarize(arguments.run_dir, arguments.host, quiet=arguments.quiet) and sealed else 1

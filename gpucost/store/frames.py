@@ -20,6 +20,8 @@ _TIMES = {"mono_ns": "t_ns"}
 _STAGE_TIMES = {"start_mono_ns": "start_t_ns", "end_mono_ns": "end_t_ns"}
 _OPEN_ENDED = frozenset({"end_time_ns", "end_mono_ns"})
 _CATEGORICAL = frozenset({"gpu_uuid"})
+_MOST_FLOAT32 = 1 << 24
+"""Whole numbers up to this are exact as float32."""
 
 Codes = NDArray[np.int64]
 Numbers = NDArray[Any]
@@ -39,7 +41,8 @@ class FrameBuilder:
         Args:
             table: the table.
             columns: the columns that the frame is to have; None for all. The keys of its rows and their times on the run's axis always come.
-            grouped: order the rows by what they are about, and by time within that; this is how parts hold them, so it takes less time.
+            grouped: order the rows by what they are about, and by time within that, which is how parts hold them, so it takes less time;
+                keep numbers that float32 holds exactly as float32; and leave out columns that are unknown in every row.
         """
         self._grouped = grouped and bool(KEYS[table.name])
         self._table = table
@@ -72,10 +75,11 @@ class FrameBuilder:
         hosts, host_codes = self._host_codes()
         axis = {new: self._axis(rows.column(old)) for old, new in self._times.items()}
         order = self._order(rows, host_codes, next(iter(axis.values())).numbers, problems)
+        places = _places(order, rows.num_rows)
         data: dict[str, object] = {}
         for name in self.read:
-            if name in self._columns:
-                data[name] = self._values(rows, name, order)
+            if name in self._columns and not (self._grouped and 0 < rows.num_rows == rows.column(name).null_count):
+                data[name] = self._values(rows, name, order, places)
             rows = rows.drop_columns([name])
             pa.default_memory_pool().release_unused()
         for name in list(axis):
@@ -124,7 +128,7 @@ class FrameBuilder:
             order = order[~early[order]]
         return order
 
-    def _values(self, rows: pa.Table, name: str, order: Codes | None) -> object:
+    def _values(self, rows: pa.Table, name: str, order: Codes | None, places: Codes | None) -> object:
         column, kind = rows.column(name), self._kinds[name]
         required = name in self._required and name not in _OPEN_ENDED
         if name in _CATEGORICAL:
@@ -137,7 +141,10 @@ class FrameBuilder:
             return values.astype("bool" if required else "boolean")
         if kind.startswith("int") and (required or name.endswith("_ns")):
             return _integers(_Integers.of(column), nullable=not required, order=order)
-        floats = _taken(column.cast(pa.float64(), safe=False).to_numpy(), order)
+        narrow = self._grouped and _fits_float32(column, kind)
+        floats = _floats(
+            column, pa.float32() if narrow else pa.float64(), places, rows.num_rows if order is None else len(order)
+        )
         if kind.startswith("float"):
             floats = np.where(np.isinf(floats), np.nan, floats) if np.isinf(floats).any() else floats
         return floats
@@ -189,6 +196,36 @@ def _integers(found: _Integers, *, nullable: bool, order: Codes | None) -> objec
         return values
     unknown = np.zeros(len(found.numbers), dtype=bool) if found.unknown is None else found.unknown
     return pd.arrays.IntegerArray(values, _taken(unknown, order))
+
+
+def _places(order: Codes | None, count: int) -> Codes | None:
+    """Where each of `count` rows goes, when the frame is to have the rows `order`; those left out go behind the last."""
+    if order is None:
+        return None
+    places = np.full(count, len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _fits_float32(column: pa.ChunkedArray, kind: str) -> bool:
+    """Whether float32 holds every number of the column exactly."""
+    if kind in ("float32", "int16"):
+        return True
+    low, high = pc.min_max(column).as_py().values() if kind == "int32" else (None, None)
+    return low is not None and max(-low, high) <= _MOST_FLOAT32
+
+
+def _floats(column: pa.ChunkedArray, kind: pa.DataType, places: Codes | None, kept: int) -> Numbers:
+    """The first `kept` of the numbers in their places, NaN where unknown. Each piece goes there at once: the whole is never held twice."""
+    found = np.empty(len(column) + 1, dtype=kind.to_pandas_dtype())
+    start = 0
+    for chunk in column.chunks:
+        end = start + len(chunk)
+        found[slice(start, end) if places is None else places[start:end]] = chunk.cast(kind, safe=False).to_numpy(
+            zero_copy_only=False
+        )
+        start = end
+    return found[:kept]
 
 
 def _taken(values: Numbers, order: Codes | None) -> Numbers:

@@ -46,7 +46,8 @@ def load(
         columns: for each table named here, the only columns that its frame has besides its keys and its times on the run's axis. The
             frame of a long run is then as small as what is asked of it.
         grouped: tables whose rows are to be in the order of what they are about (UUID, pid), and only within that in time order. A table
-            of millions of rows is there sooner, and whoever looks at one GPU after the other finds its rows side by side.
+            of millions of rows is there sooner, and whoever looks at one GPU after the other finds its rows side by side. Numbers that
+            float32 holds exactly are float32, and columns that are unknown in every row are left out.
 
     Raises:
         DamagedRunError: the manifest or a sealed part cannot be read.

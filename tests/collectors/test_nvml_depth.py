@@ -1,5 +1,6 @@
 """The NVML collector's deeper readings: true activity, what the driver kept between ticks, time held down, events, costs of calls."""
 
+import ctypes
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from driver.scenario import NS, ROW_RETIRED, Activity, Event, Gpu, Mig, Process, Scenario, call_fails, garbage, gpu_lost
 from gpucost.collectors._nvml_costs import Histogram
+from gpucost.collectors._nvml_periods import PeriodFinder
 
 Observe = Callable[..., Any]
 UTC = 1_700_000_000 * NS
@@ -202,3 +204,39 @@ def test_a_process_on_the_gpu_changes_nothing_of_this(observe: Observe) -> None:
     gpu = Gpu(processes=[Process(pid=1, sm_util_pct=5)], activity=Activity(sm=10))
     seen = observe(Scenario(gpus=[gpu]), "bench.start()\nbench.processes(1)\nbench.fast(1, 2)", hz=1)
     assert seen.column("sm_active_pct") == [None, 10]
+
+
+class Handle(ctypes.Structure):
+    """What the binding's handles point to."""
+
+
+class CountingNvml:
+    """A session whose energy counters move at every third asking, but for those of some handles; remembers whom it was asked about."""
+
+    def __init__(self, still: set[int] = frozenset()) -> None:
+        self.asked: list[int] = []
+        self._still = still
+
+    def bind(self, _name: str, handle: Any, out: Any) -> Callable[[], int]:
+        address = ctypes.addressof(handle._obj)
+
+        def call() -> int:
+            self.asked.append(address)
+            out._obj.value = 1 if address in self._still else self.asked.count(address) // 3
+            return 0
+
+        return call
+
+    def timed(self, call: Callable[[], int], _name: str) -> tuple[int, int]:
+        return call(), 1
+
+
+@pytest.mark.parametrize(("still", "asked"), [(set(), {1, 4}), ({1}, {1, 2, 4})])
+def test_the_period_of_the_energy_counter_is_found_on_one_gpu_of_each_product(still: set[int], asked: set[int]) -> None:
+    nvml, found = CountingNvml(still), {}
+    names = ["H100", "H100", "H100", "L4"]
+    gpus = [(name, f"GPU-{at}", ctypes.cast(at, ctypes.POINTER(Handle))) for at, name in enumerate(names, start=1)]
+    finder = PeriodFinder(nvml, gpus, found.__setitem__, delay_s=0)
+    finder.run()
+    assert set(nvml.asked) == asked
+    assert set(found) == {"GPU-1", "GPU-2", "GPU-3", "GPU-4"}

@@ -148,7 +148,17 @@ def test_rows_are_in_time_order_and_at_one_instant_in_the_order_of_what_they_are
 @pytest.mark.parametrize("writers", [1, 2])
 def test_rows_can_come_gpu_by_gpu_each_in_time_order(run, writers):
     for number in range(writers):
-        rows = [gpu(number / 4 + i / 2, f"GPU-{i % 3}") for i in range(60)]
+        rows = [
+            gpu(
+                number / 4 + i / 2,
+                f"GPU-{i % 3}",
+                power_w=i + 0.5,
+                temperature_c=i,
+                sm_clock_mhz=1980,
+                memory_clock_mhz=1 << 25,
+            )
+            for i in range(60)
+        ]
         write(run, "gpu", rows, writer=f"writer{number}")
         seal_run(str(run), HOST, final=True)
     grouped = load(str(run), grouped=["gpu"]).frames["gpu"]
@@ -156,7 +166,11 @@ def test_rows_can_come_gpu_by_gpu_each_in_time_order(run, writers):
     assert grouped["gpu_uuid"].astype(str).is_monotonic_increasing
     assert all(rows["t_ns"].is_monotonic_increasing for _, rows in grouped.groupby("gpu_uuid", observed=True))
     in_time = grouped.sort_values(["t_ns", "gpu_uuid"], kind="stable").reset_index(drop=True)
-    pd.testing.assert_frame_equal(in_time, load(str(run)).frames["gpu"])
+    whole = load(str(run)).frames["gpu"]
+    pd.testing.assert_frame_equal(in_time, whole.dropna(axis="columns", how="all"), check_dtype=False)
+    assert {str(grouped[name].dtype) for name in ("power_w", "temperature_c", "sm_clock_mhz")} == {"float32"}
+    assert grouped["memory_clock_mhz"].dtype == np.float64
+    assert "pstate" not in grouped.columns
 
 
 def test_rows_that_are_there_twice_count_once(run):

@@ -83,15 +83,23 @@ typedef struct {
     unsigned sm, mem, enc, dec;
 } ProcessSample;
 
+/* Where samples go: none beyond the capacity, for between the asking how many there are and the writing of them another may fall due. */
+typedef struct {
+    ProcessSample *samples;
+    unsigned capacity;
+} Room;
+
+static const Room nowhere = {NULL, 0};
+
 static unsigned percent(int64_t thousandths) { return (unsigned)((thousandths + 500) / 1000); }
 
 static bool add_sample(const Device *device, const Process *process, int64_t begin, int64_t t, unsigned sm, unsigned index,
-                       ProcessSample *out) {
+                       Room out) {
     unsigned pid = pid_of(process, t);
     if (pid == 0 || sm == 0) return false;
     if (process->sample_pid) pid = process->sample_pid;
-    if (out) {
-        ProcessSample *sample = &out[index];
+    if (index < out.capacity) {
+        ProcessSample *sample = &out.samples[index];
         sample->pid = pid;
         sample->time_us = unix_us(t);
         sample->sm = (unsigned)garbled(device, "process_sm", sm);
@@ -127,7 +135,7 @@ static const Process *caught(const Device *device, int64_t k, int64_t t, unsigne
     return NULL;
 }
 
-static unsigned ring_since(const Device *device, unsigned long long last_seen_us, ProcessSample *out) {
+static unsigned ring_since(const Device *device, unsigned long long last_seen_us, Room out) {
     int64_t now = now_ns(), period = device->process_period ? device->process_period : RING_NS / 72;
     unsigned found = 0;
     for (int64_t k = now > RING_NS ? (now - RING_NS) / period + 1 : 0; k * period <= now; k++) {
@@ -140,7 +148,7 @@ static unsigned ring_since(const Device *device, unsigned long long last_seen_us
 }
 
 /* Samples of every process, at multiples of the sample period since `last_seen_us`; without a period, one average of that time. */
-static unsigned samples_since(const Device *device, unsigned long long last_seen_us, ProcessSample *out) {
+static unsigned samples_since(const Device *device, unsigned long long last_seen_us, Room out) {
     int64_t now = now_ns(), period = device->process_period, first = now - RING_NS;
     unsigned found = 0;
     if (device->process_ring) return ring_since(device, last_seen_us, out);
@@ -168,13 +176,14 @@ static unsigned samples_since(const Device *device, unsigned long long last_seen
 EXPORT int nvmlDeviceGetProcessUtilization(Device *device, ProcessSample *samples, unsigned *count, unsigned long long last_seen_us) {
     ENTER(device);
     if (device->parent || device->mig_enabled) return NOT_SUPPORTED;
-    unsigned found = samples_since(device, last_seen_us, NULL);
+    unsigned found = samples_since(device, last_seen_us, nowhere);
     if (found == 0) return NOT_FOUND;
     if (found > (samples ? *count : 0)) {
         *count = found;
         return INSUFFICIENT_SIZE;
     }
-    *count = samples_since(device, last_seen_us, samples);
+    found = samples_since(device, last_seen_us, (Room){samples, *count});
+    if (found < *count) *count = found;
     return SUCCESS;
 }
 
@@ -193,14 +202,15 @@ EXPORT int nvmlDeviceGetProcessesUtilizationInfo(Device *device, ProcessesUtiliz
     ENTER(device);
     if (device->parent || device->mig_enabled) return NOT_SUPPORTED;
     if (info->version != 0x01000018) return ARGUMENT_VERSION_MISMATCH;
-    unsigned found = samples_since(device, info->last_seen_us, NULL);
+    unsigned found = samples_since(device, info->last_seen_us, nowhere);
     if (found == 0) return NOT_FOUND;
     if (!info->samples || info->count < found) {
         info->count = found;
         return INSUFFICIENT_SIZE;
     }
     ProcessSample flat[found];
-    info->count = samples_since(device, info->last_seen_us, flat);
+    info->count = samples_since(device, info->last_seen_us, (Room){flat, found});
+    if (info->count > found) info->count = found;
     for (unsigned i = 0; i < info->count; i++) {
         ProcessSample2 sample = {.time_us = flat[i].time_us, .pid = flat[i].pid, .sm = flat[i].sm, .mem = flat[i].mem};
         info->samples[i] = sample;
