@@ -76,10 +76,12 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
     cubes = [result.cube for result in results]
     joules = [result.joules[:, energies.ENERGY] for result in results]
     period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
-    error_pct, lengths = precision.stage_energy(run.spans, [result.resolution_ns for result in results])
     stages = ledger.stages(run.spans, cubes, joules, run.end_ns, period_ns)
-    stages["energy_error_pct"] = error_pct
-    stages["energy_too_short"] = lengths < precision.TOO_SHORT
+    errors = precision.errors_of(
+        run.spans, [result.edges for result in results], [result.resolution_ns for result in results], stages
+    )
+    stages["energy_error_pct"], stages["energy_too_short"] = errors.total_pct, errors.too_short
+    stages["self_energy_error_pct"], stages["self_energy_too_short"] = errors.self_pct, errors.self_too_short
     return Analysis(
         ledger=ledger.ledger([result.uuid for result in results], run.spans, cubes),
         gpus=frames.gpus(results),
@@ -94,7 +96,7 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         notes=[
             *(note for result in results for note in result.notes),
             *quality.stage_notes(run.spans),
-            *precision.notes(run.spans, error_pct, lengths),
+            *precision.notes(run.spans, errors),
         ],
         period_ns=period_ns or None,
     )
@@ -146,7 +148,9 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
     used = classify(parts, ticks, holding, run.settings.idle_after_ns)
     edges = run.segments.boundaries_ns
-    energy = energies.measure(parts, ticks, holding, edges, run.settings.idle_split)
+    power = energies.power_of(parts, ticks)
+    energy = energies.measure(parts, ticks, power, holding, edges, run.settings.idle_split)
+    resolution_ns = precision.resolution_ns(refined, _measured(run.recording.manifest.recorder, gpu.uuid))
     weights = weigh(run.leaves, run.gpu_process, process_rows, ticks.t_ns[polls.tick])
     paths = len(run.spans.paths)
     cube = share_exactly(run.leaves, weights, durations(used, edges), paths)
@@ -166,7 +170,8 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         unknown=unknown,
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
-        resolution_ns=precision.resolution_ns(read, _measured(run.recording.manifest.recorder, gpu.uuid)),
+        resolution_ns=resolution_ns,
+        edges=precision.edges_of(run.spans, run.end_ns, parts, power.power_w, refined, resolution_ns),
     )
 
 

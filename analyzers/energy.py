@@ -65,19 +65,51 @@ class Energy:
         return float(self.by_segment[:, ENERGY].sum()) if self.covered_ns else float("nan")
 
 
-def measure(parts: Partition, ticks: Ticks, holding: Holding, boundaries: IntArray, idle_split: str) -> Energy:
+@dataclass(frozen=True, slots=True)
+class Power:
+    """The mean power of every interval of one GPU's window, NaN where unknown.
+
+    Attributes:
+        counter_w: by the energy counter.
+        integral_w: by the readings of power.
+        resets: how often the counter fell or leapt.
+    """
+
+    counter_w: FloatArray
+    integral_w: FloatArray
+    resets: int
+
+    @property
+    def power_w(self) -> FloatArray:
+        """By the counter, and where that says nothing by the readings."""
+        return np.where(np.isfinite(self.counter_w), self.counter_w, self.integral_w)
+
+
+def power_of(parts: Partition, ticks: Ticks) -> Power:
+    """The mean power of every interval.
+
+    Args:
+        parts: the GPU's held window, cut at the ticks.
+        ticks: its readings.
+    """
+    counter_w, resets = _counter_power(parts, ticks)
+    return Power(counter_w, _integral_power(parts, ticks), resets)
+
+
+def measure(
+    parts: Partition, ticks: Ticks, power: Power, holding: Holding, boundaries: IntArray, idle_split: str
+) -> Energy:
     """The energy of one GPU.
 
     Args:
         parts: its held window, cut at the ticks.
         ticks: its readings.
+        power: of every interval.
         holding: who is on it.
         boundaries: of the segments, strictly ascending from 0 to the window's end.
         idle_split: `equal` gives others their share of the idle energy by heads; `owner` and `none` leave it with the run.
     """
-    counter_w, resets = _counter_power(parts, ticks)
-    integral_w = _integral_power(parts, ticks)
-    power_w = np.where(np.isfinite(counter_w), counter_w, integral_w)
+    counter_w, integral_w, power_w = power.counter_w, power.integral_w, power.power_w
     seconds = parts.duration_ns / _NS_PER_S
     idle_w, idle_basis = _idle_power(ticks, holding, parts, power_w)
     counter_j, integral_j = _total(counter_w, seconds), _total(integral_w, seconds)
@@ -93,7 +125,7 @@ def measure(parts: Partition, ticks: Ticks, holding: Holding, boundaries: IntArr
         idle_power_w=idle_w,
         idle_power_basis=idle_basis,
         covered_ns=int(parts.duration_ns[known].sum()),
-        resets=resets,
+        resets=power.resets,
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gpucost.analyzers.arrays import FloatArray, IntArray
     from gpucost.analyzers.energy import Energy
+    from gpucost.analyzers.precision import Edges
     from gpucost.analyzers.quality import Unknown
     from gpucost.analyzers.stages import Spans
 
@@ -39,7 +40,8 @@ class GpuResult:
         unknown: its unknown time.
         stretches: use, starts and ends of its idle and empty stretches.
         notes: what a reader must know.
-        resolution_ns: how finely its energy is known in time.
+        resolution_ns: how finely its energy is known in time; None where nothing is known of it.
+        edges: what that leaves open at the edges of the stages.
     """
 
     uuid: str
@@ -54,7 +56,8 @@ class GpuResult:
     unknown: Unknown
     stretches: list[tuple[int, IntArray, IntArray]]
     notes: list[str]
-    resolution_ns: int | None = None
+    resolution_ns: int | None
+    edges: Edges
 
 
 def gpus(results: Sequence[GpuResult]) -> pd.DataFrame:

@@ -58,7 +58,8 @@ class Analysis:
             (how many), `truncated` (how many), `wall_ns` (union of its spans), `first_start_ns`, `last_end_ns`, `short` (a median span is shorter than
             two sampling periods, too few to be trusted), `self_<use>_ns`, `total_<use>_ns` (with its children; for reading, never to be added up),
             `self_ns`, `total_ns`, `self_energy_j`, `total_energy_j` (over all GPUs; the sum of what is known, NaN where nothing is),
-            `energy_error_pct` (how far its median span's energy is known, by the sensor's resolution), `energy_too_short` (too short to tell at all).
+            `energy_error_pct` (how far `total_energy_j` is known, by the sensor's resolution at the edges of its spans; NaN where unknown),
+            `energy_too_short` (too short to tell at all), `self_energy_error_pct` and `self_energy_too_short` (of `self_energy_j`).
         energy: one row per `gpu_uuid` and `stage_path` that had any time: `energy_j` (all of it), `active_j`, `idle_j`, `foreign_j`; they sum:
             energy = active + idle + foreign, and over the stages to `energy_gpus`. NaN where nothing of it is known.
         energy_gpus: one row per held GPU, index `gpu_uuid`: `energy_j`, `counter_j`, `integral_j` (each over the time it covers), `basis`

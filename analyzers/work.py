@@ -53,7 +53,8 @@ class Work:
         dtype: the precision that the MFU is of; `dtype_assumed` where no span says it.
         gpu_time_ns: GPU time that the path and its sub-stages were charged for, by UUID.
         wall_ns: the union of its spans.
-        energy_j: of that GPU time, None where unknown.
+        energy_j: of that GPU time, None where unknown or (`energy_too_short`) where the spans are too short for the sensor to tell.
+        energy_error_pct: how far it is known, None where that is not known.
         tflops: flops over GPU time, per GPU.
         mfu_book: share of the book's peak, None where a card's peak is not known.
         mfu_measured: share of the measured ceiling, with its range; None where a card has no profile with this dtype.
@@ -69,6 +70,8 @@ class Work:
     gpu_time_ns: Mapping[str, int]
     wall_ns: int
     energy_j: float | None
+    energy_error_pct: float | None = None
+    energy_too_short: bool = False
     tflops: float | None = None
     mfu_book: float | None = None
     mfu_measured: tuple[float, float, float] | None = None
@@ -138,7 +141,8 @@ def _of_path(path: str, stated: Sequence[dict[str, Any]], analysis: Analysis, ra
     mine = analysis.ledger[(below == path) | below.str.startswith(path + PATH_SEPARATOR)]
     gpu_time = {str(uuid): int(ns) for uuid, ns in mine.groupby("gpu_uuid", sort=False)["duration_ns"].sum().items()}
     row = analysis.stages[analysis.stages["stage_path"] == path].iloc[0]
-    energy = float(row["total_energy_j"])
+    energy, error = float(row["total_energy_j"]), float(row.get("energy_error_pct", math.nan))
+    too_short = bool(row.get("energy_too_short", False))
     work = Work(
         stage_path=path,
         flops=_sum(stated, "flops"),
@@ -149,7 +153,9 @@ def _of_path(path: str, stated: Sequence[dict[str, Any]], analysis: Analysis, ra
         dtype_assumed=len(dtypes) != 1,
         gpu_time_ns=gpu_time,
         wall_ns=int(row["wall_ns"]),
-        energy_j=energy if math.isfinite(energy) else None,
+        energy_j=energy if math.isfinite(energy) and not too_short else None,
+        energy_error_pct=error if math.isfinite(error) and not too_short else None,
+        energy_too_short=too_short,
     )
     return _with_rates(work, rates)
 

@@ -59,15 +59,15 @@ def compared(base: int = 6, head: int = 5) -> Comparison:
     return compare(history(base), slower(head), left_out=left_out, matched_on=["gpu", "count", "driver", "outcome"])
 
 
-def renamed() -> Comparison:
+def renamed(**changes) -> Comparison:
     """One run against one, in which `train` became `fit` and `verify` came."""
     other = demo()
     gpu = other.gpus[0].uuid
     cube = {(uuid, path.replace("train", "fit"), use): ns for (uuid, path, use), ns in other.cube.items()}
     cube[gpu, "publish", "idle"] = 3 * S
     spans = {path.replace("train", "fit"): times for path, times in other.spans.items()}
-    head = demo(cube=cube, spans={**spans, "publish": [(148 * S, 151 * S)]}, short=())
-    return compare([report_of(demo())], [report_of(head)])
+    head = demo(cube=cube, spans={**spans, "publish": [(148 * S, 151 * S)]}, short=(), **changes)
+    return compare([report_of(demo(**changes))], [report_of(head)])
 
 
 def settings_for(**gates) -> CheckSettings:

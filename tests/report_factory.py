@@ -46,6 +46,9 @@ class Scenario:
     unknown: list[tuple] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     short: tuple[str, ...] = ()
+    energy_errors: dict[str, float] = field(
+        default_factory=dict
+    )  # stage path to percent; above 50 it is too short to tell
     settings: Settings = field(default_factory=lambda: Settings(timeline_buckets=120))
 
 
@@ -177,9 +180,20 @@ def _stages(scenario: Scenario) -> pd.DataFrame:
                 "self_ns": _ns(scenario, path=path),
                 "total_ns": sum(_ns(scenario, path=p) for p in inside),
                 "short": path in scenario.short,
+                **_error(scenario, path),
             }
         )
     return pd.DataFrame(rows, columns=None if rows else ["stage_path", "name", "parent_path"])
+
+
+def _error(scenario: Scenario, path: str) -> dict:
+    pct = scenario.energy_errors.get(path, 0.4)
+    return {
+        "energy_error_pct": pct,
+        "energy_too_short": pct > 50,
+        "self_energy_error_pct": pct,
+        "self_energy_too_short": pct > 50,
+    }
 
 
 def _paths(scenario: Scenario) -> list[str]:
@@ -327,5 +341,6 @@ def demo(**changes) -> Scenario:
         ],
         "unknown": [(first.uuid, 130 * S, 131 * S, "no_sample")],
         "short": (search,),
+        "energy_errors": {search: 61.0, plan: 8.3},
     }
     return Scenario(**{**fields, **changes})

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from gpucost.analyzers.compare import MANN_WHITNEY, Rule, verdict
 from gpucost.report.comparison import Change
-from gpucost.report.model import NONE, UNKNOWN, Figure
+from gpucost.report.model import NONE, TOO_SHORT, UNKNOWN, Figure
 from gpucost.report.rounding import PICO, MoneyScale, apportion
-from gpucost.report.text import NS_PER_S, EnergyScale, TimeScale
+from gpucost.report.text import NS_PER_S, EnergyScale, TimeScale, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +72,8 @@ class Pair:
         base_runs: the figure of each run, None where not known; likewise `head_runs`.
         base_absent: the side has no such stage or GPU at all, so its figure is zero by nature; likewise `head_absent`.
         base_partial: the mean is only a lower bound; likewise `head_partial`.
+        base_too_short: the stage is too short for the sensor to tell its energy; likewise `head_too_short`.
+        base_error: how far the mean may be off, in the figure's unit; likewise `head_error`. Repeats do not make it smaller.
     """
 
     base: Fraction | None
@@ -82,6 +84,23 @@ class Pair:
     head_absent: bool = False
     base_partial: bool = False
     head_partial: bool = False
+    base_too_short: bool = False
+    head_too_short: bool = False
+    base_error: float = 0.0
+    head_error: float = 0.0
+
+    @property
+    def too_short(self) -> bool:
+        """Either side's energy cannot be told."""
+        return self.base_too_short or self.head_too_short
+
+    @property
+    def within_error(self) -> bool:
+        """The sides differ by no more than the sensor leaves open."""
+        error = self.base_error + self.head_error
+        return (
+            error > 0 and self.base is not None and self.head is not None and abs(float(self.head - self.base)) <= error
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +177,18 @@ def change(
     direction, p, note = _judge(pair, rule)
     worse = None if direction in ("undecided", "unknown") or metric in _NEUTRAL else direction == "higher"
     return Change(
-        base=_side(metric, pair.base, base_units, scales, absent=pair.base_absent, partial=pair.base_partial),
-        head=_side(metric, pair.head, head_units, scales, absent=pair.head_absent, partial=pair.head_partial),
+        base=_with_error(
+            _side(metric, pair.base, base_units, scales, absent=pair.base_absent, partial=pair.base_partial),
+            pair.base_error,
+            too_short=pair.base_too_short,
+        ),
+        head=_with_error(
+            _side(metric, pair.head, head_units, scales, absent=pair.head_absent, partial=pair.head_partial),
+            pair.head_error,
+            too_short=pair.head_too_short,
+        ),
         delta=_delta(metric, pair, base_units, head_units, scales),
-        delta_pct=_relative(pair),
+        delta_pct=Figure(None, TOO_SHORT) if pair.too_short else _relative(pair),
         direction=direction,
         worse=worse,
         p=p,
@@ -169,16 +196,27 @@ def change(
     )
 
 
+def _with_error(figure: Figure, error: float, *, too_short: bool) -> Figure:
+    """A side's figure with what the sensor leaves open."""
+    if too_short:
+        return Figure(None, TOO_SHORT)
+    text = error_text(100 * error / figure.value if figure.value else None)
+    return Figure(figure.value, f"{figure.text} {text}") if text else figure
+
+
 def _judge(pair: Pair, rule: Rule) -> tuple[str, float | None, str]:
     base = [float(value) for value in pair.base_runs if value is not None]
     head = [float(value) for value in pair.head_runs if value is not None]
-    if pair.base is None or pair.head is None or len(base) < len(pair.base_runs) or len(head) < len(pair.head_runs):
-        return "unknown", None, "not known in every run"
+    missing = len(base) < len(pair.base_runs) or len(head) < len(pair.head_runs)
+    if pair.too_short or pair.base is None or pair.head is None or missing:
+        return "unknown", None, "too short for the sensor to tell" if pair.too_short else "not known in every run"
     if not base or not head:
         return "undecided", None, "nothing to compare with"
     found = verdict(base, head, rule)
     if found.direction == "undecided":
         return "undecided", None, "too few runs for a verdict"
+    if found.direction != "same" and pair.within_error:
+        return "same", found.p, "within what the sensor leaves open"
     if found.method == MANN_WHITNEY:
         return found.direction, found.p, f"p = {found.p:.3f}"
     return found.direction, None, f"{'within' if found.direction == 'same' else 'beyond'} the history's spread"
@@ -196,6 +234,8 @@ def _side(
 
 
 def _delta(metric: str, pair: Pair, base_units: int | None, head_units: int | None, scales: Scales) -> Figure:
+    if pair.too_short:
+        return Figure(None, TOO_SHORT)
     if pair.base is None or pair.head is None or base_units is None or head_units is None:
         return Figure(None, UNKNOWN)
     units = head_units - base_units
@@ -203,7 +243,8 @@ def _delta(metric: str, pair: Pair, base_units: int | None, head_units: int | No
     if metric == "waste_pct":
         text = text.replace("%", "pp")
     sign = "+" if units > 0 else "-" if units < 0 else ""
-    return Figure(scales.number(metric, pair.head - pair.base), f"{sign}{text}")
+    note = " (within error)" if pair.within_error and units else ""
+    return Figure(scales.number(metric, pair.head - pair.base), f"{sign}{text}{note}")
 
 
 def _relative(pair: Pair) -> Figure:

@@ -131,6 +131,7 @@ def _pair(metric: str, part: Part, base: Sequence[Facts], head: Sequence[Facts])
     befores, afters = _values(metric, part.base, base), _values(metric, part.head, head)
     parts = [[one for one in side if one is not None] for side in (part.base, part.head)]
     partial = [metric == "energy_j" and any(one.joules_partial or one.joules is None for one in side) for side in parts]
+    energy = metric == "energy_j"
     return Pair(
         mean(befores),
         mean(afters),
@@ -140,7 +141,16 @@ def _pair(metric: str, part: Part, base: Sequence[Facts], head: Sequence[Facts])
         head_absent=part.presence == "removed",
         base_partial=partial[0],
         head_partial=partial[1],
+        base_too_short=energy and any(one.joules_too_short for one in parts[0]),
+        head_too_short=energy and any(one.joules_too_short for one in parts[1]),
+        base_error=_error(part.base) if energy else 0.0,
+        head_error=_error(part.head) if energy else 0.0,
     )
+
+
+def _error(side: Sequence[Quantities | None]) -> float:
+    """How far the mean of a side's energy may be off: the error does not fall with repeats that keep step with the sensor."""
+    return sum(one.joules_error for one in side if one is not None) / max(1, len(side))
 
 
 def _values(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from gpucost.analyzers.headroom import ENERGY, GPM, NOTHING, Headroom, headroom
 from gpucost.analyzers.model import PATH_SEPARATOR
 from gpucost.analyzers.work import Rates, Work, stated_work
-from gpucost.report.model import UNKNOWN, Efficiency, Figure, GpuEfficiency, Money, UnitPrice, WorkRow
+from gpucost.report.model import TOO_SHORT, UNKNOWN, Efficiency, Figure, GpuEfficiency, Money, UnitPrice, WorkRow
 from gpucost.report.rounding import PICO, exact_usd
 from gpucost.report.tally import Uses
-from gpucost.report.text import absent, percent
+from gpucost.report.text import absent, error_text, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -225,7 +225,10 @@ def _per(pico: int | None, amount: float | None, unit: float) -> Money:
 def _joules_per_token(work: Work) -> Figure:
     if work.tokens is None:
         return absent()
-    return _rate(None if work.energy_j is None else work.energy_j / work.tokens, "J/token")
+    if work.energy_too_short:
+        return Figure(None, TOO_SHORT)
+    figure = _rate(None if work.energy_j is None else work.energy_j / work.tokens, "J/token")
+    return Figure(figure.value, f"{figure.text} {error}") if (error := error_text(work.energy_error_pct)) else figure
 
 
 def _amount(value: float | None, unit: str) -> Figure:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from gpucost.analyzers.model import WASTE
+from gpucost.report.model import TOO_SHORT
 from gpucost.report.rounding import PICO
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Quantities:
 
     Attributes:
         pico: picodollars, None where any GPU of the run has no price; likewise `waste_pico` and `unknown_pico`.
-        joules: None where none of it is known; `joules_partial` when some of it is not.
+        joules: None where none of it is known; `joules_partial` when some of it is not, `joules_too_short` when a stage is too short to tell.
+        joules_error: how far `joules` may be off, by the sensor's resolution at a stage's edges.
         wall_ns: of the run or of the stage's spans; None for a GPU.
         top_w: the highest power that any GPU of the run was seen to draw; None where one was never seen.
     """
@@ -37,6 +39,8 @@ class Quantities:
     unknown_pico: int | None = 0
     joules: float | None = 0.0
     joules_partial: bool = False
+    joules_too_short: bool = False
+    joules_error: float = 0.0
     wall_ns: int | None = None
     top_w: float | None = None
 
@@ -118,6 +122,7 @@ def facts_of(report: Report) -> Facts:
     }
     for row in report.stages:
         own = _empty(priced, row.self_energy_j, top_w)
+        _set_energy(own, row.self_energy_j, row.self_energy_error_pct)
         own.wall_ns = _ns(row.wall_s)
         facts.stages[row.path] = StageFacts(row.path, row.name, row.parent_path, own, _empty(priced, None, top_w))
     for cell in report.ledger:
@@ -126,7 +131,17 @@ def facts_of(report: Report) -> Facts:
         facts.stages[cell.stage_path].own.add(cell, priced=priced)
     facts.gpus = list(gpus.values())
     _add_up(facts)
+    for row in report.stages:
+        _set_energy(facts.stages[row.path].total, row.total_energy_j, row.energy_error_pct)
     return facts
+
+
+def _set_energy(part: Quantities, energy: Figure, error_pct: Figure) -> None:
+    """The energy of a stage, as far as its report knows it."""
+    part.joules = None if energy.value is None else float(energy.value)
+    part.joules_partial = at_least(energy)
+    part.joules_too_short = energy.text == TOO_SHORT
+    part.joules_error = (part.joules or 0.0) * (error_pct.value or 0.0) / 100
 
 
 def _add_up(facts: Facts) -> None:

@@ -15,6 +15,9 @@ SCHEMA_VERSION = 1
 """Of the JSON output. Fields may be added without a new version; one that is renamed, removed or means something else raises it."""
 
 UNKNOWN = "unknown"
+TOO_SHORT = "too short"
+"""Text of the energy of a stage that is too short for the sensor to tell."""
+
 NONE = "–"
 """Text of a figure that does not exist (as against one that exists and is not known)."""
 
@@ -147,6 +150,8 @@ class StageRow:
     Attributes:
         waste_pct: the share of gap + idle + empty in `total_*`.
         short: its spans are shorter than the samples can resolve.
+        energy_error_pct: how far `total_energy_j` is known, by the sensor's resolution at the edges of the spans; None where it is not known, or too
+            short to tell (then the energy is None too, and its text is `too short`). Likewise `self_energy_error_pct`.
         shown: in tables for people; the others are summed up in `Report.stages_folded`.
     """
 
@@ -161,9 +166,11 @@ class StageRow:
     self_time_s: Figure
     self_money: Money
     self_energy_j: Figure
+    self_energy_error_pct: Figure
     total_time_s: Figure
     total_money: Money
     total_energy_j: Figure
+    energy_error_pct: Figure
     waste_pct: Figure
     waste: Money
     shown: bool

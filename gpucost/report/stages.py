@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpucost.analyzers.model import NO_STAGE, WASTE
-from gpucost.report.model import Figure, Folded, StageRow
+from gpucost.report.model import NONE, TOO_SHORT, UNKNOWN, Figure, Folded, StageRow
 from gpucost.report.rounding import add
 from gpucost.report.tally import Uses
-from gpucost.report.text import TimeScale, absent, known, percent
+from gpucost.report.text import TimeScale, absent, error_text, known, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,6 +156,12 @@ def _chosen(nodes: list[Node]) -> set[str]:
 def _row(material: Material, node: Node, *, shown: bool) -> StageRow:
     own, total = node.uses.of(), node.total.of()
     waste = node.total.of(*WASTE)
+    self_energy, self_error = _energy(
+        material, node, "self_energy", node.joules, node.energy_units, partial=node.joules_partial
+    )
+    total_energy, total_error = _energy(
+        material, node, "energy", node.total_joules, node.total_energy_units, partial=node.total_partial
+    )
     return StageRow(
         path=node.path,
         name=node.name,
@@ -167,14 +173,29 @@ def _row(material: Material, node: Node, *, shown: bool) -> StageRow:
         wall_s=TimeScale.of(material.recording.end_ns).figure(_whole(node.facts.get("wall_ns"))),
         self_time_s=material.time.figure(own.ns, node.time_units),
         self_money=material.money.money(material.cube.pico(own), node.money_units),
-        self_energy_j=material.energy.figure(node.joules, node.energy_units, at_least=node.joules_partial),
+        self_energy_j=self_energy,
+        self_energy_error_pct=self_error,
         total_time_s=material.time.figure(total.ns, node.total_time_units),
         total_money=material.money.money(material.cube.pico(total), node.total_money_units),
-        total_energy_j=material.energy.figure(node.total_joules, node.total_energy_units, at_least=node.total_partial),
+        total_energy_j=total_energy,
+        energy_error_pct=total_error,
         waste_pct=_waste_pct(material, node.total),
         waste=material.money.money(material.cube.pico(waste)),
         shown=shown,
     )
+
+
+def _energy(
+    material: Material, node: Node, which: str, joules: float | None, units: int | None, *, partial: bool
+) -> tuple[Figure, Figure]:
+    """A stage's energy with its error in the text, and the error."""
+    if joules is None:
+        return Figure(None, UNKNOWN), Figure(None, UNKNOWN)
+    if node.facts.get(f"{which}_too_short") is True:
+        return Figure(None, TOO_SHORT), Figure(None, NONE)
+    pct = known(node.facts.get(f"{which}_error_pct"))
+    error = Figure(None, UNKNOWN) if pct is None else Figure(pct, f"±{pct:.2g} %")
+    return material.energy.figure(joules, units, at_least=partial, error=error_text(pct)), error
 
 
 def _waste_pct(material: Material, uses: Uses) -> Figure:

@@ -88,14 +88,16 @@ class EnergyScale:
         unit, joules = ("J", 1) if total < 3600 else ("Wh", 3600) if total < 3.6e7 else ("kWh", 3_600_000)  # noqa: PLR2004
         return cls(unit, joules, decimals_for(Fraction(total) / joules, least=1) if total else 1)
 
-    def figure(self, joules: float | None, units: int | None = None, *, at_least: bool = False) -> Figure:
-        """Joules and their text; `at_least` says that a part of it is not known."""
+    def figure(
+        self, joules: float | None, units: int | None = None, *, at_least: bool = False, error: str = ""
+    ) -> Figure:
+        """Joules and their text; `at_least` says that a part of it is not known, and `error` how far the rest is."""
         if joules is None:
             return Figure(None, UNKNOWN)
         if units is None:
             units = round(Fraction(joules) * 10**self.decimals / self.joules)
         text = f"{units / 10**self.decimals:,.{self.decimals}f} {self.unit}"
-        return Figure(joules, f"≥ {text}" if at_least else text)
+        return Figure(joules, " ".join(part for part in ("≥" if at_least else "", text, error) if part))
 
     def units(self, parts_j: Sequence[float | None]) -> list[int | None]:
         """Printed units of the parts of one total; None stays None."""
@@ -105,6 +107,15 @@ class EnergyScale:
             )
         )
         return [None if part is None else next(known) for part in parts_j]
+
+
+LEAST_ERROR_PCT = 5.0
+"""A smaller error of a stage's energy is not printed: studies found the sensors themselves, against external meters, off by as much."""
+
+
+def error_text(pct: float | None) -> str:
+    """The error of an energy as it stands behind it; empty where it is not known, or too small to matter."""
+    return "" if pct is None or pct < LEAST_ERROR_PCT else f"±{pct:.0f} %"
 
 
 def percent(share: Fraction | float | None, tenths: int | None = None, *, at_least: bool = False) -> Figure:

@@ -78,7 +78,7 @@ def test_the_differences_of_stages_and_gpus_add_up_to_the_runs_as_printed(base, 
     adds_up(compare([report_of(one) for one in base], [report_of(one) for one in head]))
 
 
-@pytest.mark.parametrize("make", [compared, renamed])
+@pytest.mark.parametrize("make", [compared, lambda: renamed(energy_errors={})])
 def test_the_differences_of_made_up_runs_add_up_too(make):
     adds_up(make())
 
@@ -176,3 +176,42 @@ def test_gpus_are_matched_by_position_where_their_uuids_differ():
 def test_each_side_needs_a_run():
     with pytest.raises(ValueError, match="at least one"):
         compare([], history(1))
+
+
+def energy_of(comparison, path):
+    return next(row for row in comparison.stages if row.path == path).total["energy_j"]
+
+
+def test_a_difference_of_energies_within_the_sensors_error_is_no_change():
+    """A third more, and each side may be off by a fifth; without the error it is more than the noise."""
+    sure = compare(history(), slower(5, 80.0))
+    assert energy_of(sure, "train").direction == "higher"
+    unsure = compare(
+        [a_report(number, train_s=60.0 + number % 3, energy_errors={"train": 20.0}) for number in range(6)],
+        slower(5, 80.0, energy_errors={"train": 20.0}),
+    )
+    found = energy_of(unsure, "train")
+    assert found.direction == "same"
+    assert found.note == "within what the sensor leaves open"
+    assert found.delta.text.endswith("(within error)")
+    assert found.base.text.endswith("±20 %")
+    assert next(row for row in unsure.stages if row.path == "train").total["cost_usd"].direction == "higher"
+
+
+def test_the_energy_of_a_stage_too_short_on_one_side_is_not_compared():
+    found = energy_of(compare(history(), slower(5, energy_errors={"train": 70.0})), "train")
+    assert found.base.value is not None
+    for figure in (found.head, found.delta, found.delta_pct):
+        assert figure.value is None
+        assert figure.text == "too short"
+    assert (found.direction, found.note) == ("unknown", "too short for the sensor to tell")
+
+
+def test_a_stage_too_short_for_the_sensor_leaves_its_parent_and_the_run_known():
+    short = [report_of(demo(energy_errors={"plan > tool:search": 70.0}))]
+    found = compare(short, short)
+    assert (
+        energy_of(found, "plan").base.value
+        == energy_of(compare([report_of(demo(energy_errors={}))] * 1, short), "plan").base.value
+    )
+    assert found.run["energy_j"].base.value is not None

@@ -64,6 +64,7 @@ def check_that_columns_add_up(report):
 
 def test_every_column_adds_up_to_the_total_as_printed_and_to_the_digit(report):
     check_that_columns_add_up(report)
+    report = report_of(demo(energy_errors={}))
     energies = [number(row.self_energy_j.text) for row in report.stages]
     assert sum(energies) == number(report.total.energy_j.text) == sum(number(gpu.energy_j.text) for gpu in report.gpus)
 
@@ -370,3 +371,31 @@ def test_every_reason_for_unknown_time_has_a_sentence():
     from gpucost.report.quality import _REASONS
 
     assert set(REASONS) - {KNOWN} == set(_REASONS)
+
+
+def stage_of(report, path):
+    return next(row for row in report.stages if row.path == path)
+
+
+def test_the_energy_of_a_stage_comes_with_its_error():
+    row = stage_of(report_of(demo(energy_errors={"plan": 8.3})), "plan")
+    assert row.total_energy_j.text.endswith("Wh ±8 %")
+    assert row.energy_error_pct.value == 8.3
+
+
+def test_an_error_smaller_than_the_sensors_own_is_in_the_json_only():
+    row = stage_of(report_of(demo(energy_errors={"plan": 4.9})), "plan")
+    assert "±" not in row.total_energy_j.text
+    assert row.energy_error_pct.value == 4.9
+
+
+def test_the_energy_of_a_stage_too_short_for_the_sensor_is_no_figure_anywhere():
+    row = stage_of(report_of(demo(energy_errors={"plan": 60.0})), "plan")
+    for energy in (row.self_energy_j, row.total_energy_j):
+        assert energy.value is None
+        assert energy.text == "too short"
+    assert row.energy_error_pct.value is None
+
+
+def test_a_stage_too_short_for_the_sensor_does_not_touch_the_energy_of_the_run(report):
+    assert report_of(demo(energy_errors={"plan": 60.0})).total.energy_j == report.total.energy_j
