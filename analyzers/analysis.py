@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gpucost.analyzers import energy as energies
-from gpucost.analyzers import frames, host, ledger, precision, quality, utilization
+from gpucost.analyzers import frames, host, ledger, precision, quality, slow, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
 from gpucost.analyzers.arrays import FloatArray, IntArray, distinct_texts, rows_of, table, truths
 from gpucost.analyzers.finer import refine
@@ -72,7 +72,8 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         raise ValueError(f"idle_split is {settings.idle_split!r}, not one of {', '.join(energies.SPLITS)}")
     run = _read(recording, settings)
     held = {gpu.uuid: gpu for gpu in reversed(recording.manifest.gpus) if gpu.held}
-    results = _analyze_gpus(run, list(reversed(held.values())))
+    gpus = list(reversed(held.values()))
+    results = _analyze_gpus(run, gpus)
     cubes = [result.cube for result in results]
     joules = [result.joules[:, energies.ENERGY] for result in results]
     period_ns = run.period_ns or max((result.period_ns for result in results), default=0)
@@ -93,6 +94,9 @@ def analyze(recording: Recording, settings: Settings) -> Analysis:
         unknown_intervals=frames.unknown_intervals(results),
         idle_intervals=frames.idle_intervals(results),
         host=table(host.hosts(recording)),
+        held_back=slow.held_back_frame([gpu.uuid for gpu in gpus], [result.slow for result in results]),
+        links=slow.links_frame(gpus, [result.slow for result in results]),
+        hardware=slow.hardware_frame(recording.frames.get("event"), list(held)),
         notes=[
             *(note for result in results for note in result.notes),
             *quality.stage_notes(run.spans),
@@ -171,6 +175,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
         resolution_ns=resolution_ns,
+        slow=slow.slow_of(run.gpu, rows, gpu, period_ns, run.end_ns),
         edges=precision.edges_of(run.spans, run.end_ns, parts, power.power_w, refined, resolution_ns),
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gpucost.analyzers.energy import Energy
     from gpucost.analyzers.precision import Edges
     from gpucost.analyzers.quality import Unknown
+    from gpucost.analyzers.slow import Slow
     from gpucost.analyzers.stages import Spans
 
 
@@ -42,6 +43,7 @@ class GpuResult:
         notes: what a reader must know.
         resolution_ns: how finely its energy is known in time; None where nothing is known of it.
         edges: what that leaves open at the edges of the stages.
+        slow: why it was slow.
     """
 
     uuid: str
@@ -58,6 +60,7 @@ class GpuResult:
     notes: list[str]
     resolution_ns: int | None
     edges: Edges
+    slow: Slow
 
 
 def gpus(results: Sequence[GpuResult]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from fractions import Fraction
 
     from pandas import DataFrame
@@ -21,6 +22,17 @@ NO_STAGE = "(no stage)"
 
 PATH_SEPARATOR = " > "
 """Between the names of a stage path, outermost first."""
+
+
+def _nothing(*columns: str) -> Callable[[], DataFrame]:
+    """Makes frames without rows."""
+
+    def make() -> DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(columns=list(columns))
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,11 @@ class Analysis:
         idle_intervals: `gpu_uuid`, `use` (idle or empty), `start_ns`, `end_ns`: the stretches of at least `idle_after`.
         host: one row per host: `host`, `cpu_util_mean_pct`, `memory_used_peak_bytes`, and of the command's tree `processes_peak`, `rss_peak_bytes`
             (both at one poll), `cpu_s` (as far as the polls saw it).
+        held_back: `gpu_uuid`, `cause` (`power_cap`, `thermal`, `power_brake`, `sync_boost`), `held_back_ns` (NaN where unknown), `covered_ns` (time that it
+            stands for), `basis` (`counter`, `sampled` from the reasons at each tick, `unknown`), `samples`; every held GPU and cause.
+        links: one row per held GPU, index `gpu_uuid`: `readings` of its PCIe link under load, `gen` and `width` seen most often in them, `gen_below` and
+            `width_below` (share of them below `gen_max` and `width_max`); NaN where unknown.
+        hardware: `gpu_uuid`, `kind`, `message`, `count`, `first_ns`: what the hardware of held GPUs reported, the same thing once.
         notes: what a reader of the figures must know, one line each.
         period_ns: the sampling period, None where it is not known.
     """
@@ -90,6 +107,9 @@ class Analysis:
     unknown_intervals: DataFrame
     idle_intervals: DataFrame
     host: DataFrame
+    held_back: DataFrame = field(default_factory=_nothing("gpu_uuid", "cause"))
+    links: DataFrame = field(default_factory=_nothing("readings"))
+    hardware: DataFrame = field(default_factory=_nothing("gpu_uuid"))
     notes: list[str] = field(default_factory=list)
     period_ns: int | None = None
 

@@ -1,6 +1,7 @@
 """The GPUs and MIG devices that NVML lists, and who they are. Asked once, when the session is opened."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,9 +104,11 @@ def _open_gpu(nvml: Nvml, index: int) -> Device:
         "pci_bus_id": _text(pci.busId) if pci else None,
         "architecture": ARCHITECTURES.get(architecture) if architecture else None,
         "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
+        "pcie_gen_max": nvml.attempt("nvmlDeviceGetMaxPcieLinkGeneration", handle) or None,
+        "pcie_width_max": nvml.attempt("nvmlDeviceGetMaxPcieLinkWidth", handle) or None,
     }
     identity = Identity(uuid, index, name, mig_enabled=bool(mode and mode[0] == 1))
-    return Device(identity, handle, facts, tuple(capability) if capability else None, _link_bytes_per_s(nvml, handle))
+    return Device(identity, handle, facts, tuple(capability) if capability else None, _link_bytes_per_s(facts))
 
 
 def _text(value: str | bytes) -> str:
@@ -121,9 +124,8 @@ def _memory(nvml: Nvml, handle: Any) -> tuple[int | None, int | None]:
     return (int(info.total) if info is not None and info.total else None), None
 
 
-def _link_bytes_per_s(nvml: Nvml, handle: Any) -> float:
-    generation = nvml.attempt("nvmlDeviceGetMaxPcieLinkGeneration", handle)
-    width = nvml.attempt("nvmlDeviceGetMaxPcieLinkWidth", handle)
+def _link_bytes_per_s(facts: Mapping[str, Any]) -> float:
+    generation, width = facts["pcie_gen_max"], facts["pcie_width_max"]
     lane = LANE_BYTES_PER_S.get(generation) if generation else None
     return lane * width if lane and width else _FASTEST_LINK_BYTES_PER_S
 

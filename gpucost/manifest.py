@@ -27,6 +27,7 @@ class Gpu:
         memory_total_bytes: null where the driver does not say.
         memory_reserved_bytes: what the driver keeps for itself; memory above it means that somebody holds the GPU.
         power_limit_w: the enforced limit.
+        pcie_gen_max: the fastest PCIe generation that card and slot can do together; likewise `pcie_width_max` in lanes.
         mig_parent_uuid: the physical GPU of a MIG device, else null.
         mig_fraction: the larger of the MIG device's compute and memory share of its parent (0 to 1), else null.
     """
@@ -46,6 +47,8 @@ class Gpu:
     mig_parent_uuid: str | None = None
     mig_fraction: float | None = None
     mig_profile: str | None = None
+    pcie_gen_max: int | None = None
+    pcie_width_max: int | None = None
 
 
 @dataclass(slots=True)

@@ -21,6 +21,9 @@ S = 1_000_000_000
 STARTED_NS = 1_785_001_501_000_000_000  # 2026-07-25T17:45:01Z
 H100 = "NVIDIA H100 80GB HBM3"
 
+HELD_BACK = ["gpu_uuid", "cause", "held_back_ns", "covered_ns", "basis", "samples"]
+LINKS = ["gpu_uuid", "readings", "gen", "width", "gen_below", "width_below", "gen_max", "width_max"]
+
 Cube = dict[tuple[str, str, str], int]
 """(GPU UUID, stage path, use) to nanoseconds."""
 
@@ -46,6 +49,11 @@ class Scenario:
     unknown: list[tuple] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     short: tuple[str, ...] = ()
+    held_back: list[tuple] = field(default_factory=list)  # GPU UUID, cause, nanoseconds, covered, basis, samples
+    links: list[tuple] = field(
+        default_factory=list
+    )  # GPU UUID, readings, gen, width, gen_below, width_below, gen_max, width_max
+    hardware: list[tuple] = field(default_factory=list)  # GPU UUID, kind, message, count, first nanosecond
     energy_errors: dict[str, float] = field(
         default_factory=dict
     )  # stage path to percent; above 50 it is too short to tell
@@ -115,6 +123,9 @@ def analysis_of(scenario: Scenario) -> Analysis:
         unknown_intervals=pd.DataFrame(scenario.unknown, columns=["gpu_uuid", "start_ns", "end_ns", "reason"]),
         idle_intervals=pd.DataFrame(columns=["gpu_uuid", "use", "start_ns", "end_ns"]),
         host=pd.DataFrame(columns=["host"]),
+        held_back=pd.DataFrame(scenario.held_back, columns=HELD_BACK),
+        links=pd.DataFrame(scenario.links, columns=LINKS).set_index("gpu_uuid"),
+        hardware=pd.DataFrame(scenario.hardware, columns=["gpu_uuid", "kind", "message", "count", "first_ns"]),
         notes=list(scenario.notes),
     )
 
@@ -342,5 +353,22 @@ def demo(**changes) -> Scenario:
         "unknown": [(first.uuid, 130 * S, 131 * S, "no_sample")],
         "short": (search,),
         "energy_errors": {search: 61.0, plan: 8.3},
+        "held_back": [
+            (first.uuid, "power_cap", 31.24 * S, 151_300_000_000, "counter", 152),
+            (first.uuid, "thermal", 2.5 * S, 151_300_000_000, "counter", 152),
+            (first.uuid, "power_brake", 0.0, 151_300_000_000, "counter", 152),
+            (first.uuid, "sync_boost", float("nan"), 0, "unknown", 0),
+            (second.uuid, "power_cap", 4.0 * S, 120 * S, "sampled", 1200),
+            (second.uuid, "thermal", 0.0, 120 * S, "sampled", 1200),
+            (second.uuid, "power_brake", 0.0, 120 * S, "sampled", 1200),
+            (second.uuid, "sync_boost", 0.0, 120 * S, "sampled", 1200),
+        ],
+        "links": [
+            (first.uuid, 70, 5.0, 16.0, 0.0, 0.0, 5.0, 16.0),
+            (second.uuid, 40, 5.0, 8.0, 0.0, 1.0, 5.0, 16.0),
+        ],
+        "hardware": [
+            (second.uuid, "xid", "GPU 1 (H100): XID 31: memory page fault, usually the program's own", 2, 124 * S)
+        ],
     }
     return Scenario(**{**fields, **changes})

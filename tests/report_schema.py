@@ -11,7 +11,8 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from gpucost.analyzers.model import USES
-from gpucost.report import comparison, model
+from gpucost.analyzers.slow import CAUSES, COUNTER, SAMPLED, UNKNOWN
+from gpucost.report import comparison, model, slowness, tracks
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -20,6 +21,8 @@ _ENUMS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("Run", "end_basis"): ("exit", "last_sample", "last_mark"),
     ("Use", "use"): USES,
     ("Cell", "use"): USES,
+    ("HeldBack", "cause"): tuple(CAUSES),
+    ("HeldBack", "basis"): (COUNTER, SAMPLED, UNKNOWN),
     ("Report", "shares_of"): ("cost", "gpu_time"),
     ("Report", "schema_version"): (model.SCHEMA_VERSION,),
     ("RunRef", "state"): ("complete", "live", "crashed", "recovered"),
@@ -31,7 +34,7 @@ _ENUMS: dict[tuple[str, str], tuple[Any, ...]] = {
     ("Comparison", "schema_version"): (comparison.COMPARISON_VERSION,),
     ("CheckResult", "schema_version"): (comparison.CHECK_VERSION,),
 }
-_NAMESPACE = {**vars(model), **vars(comparison)}
+_NAMESPACE = {**vars(tracks), **vars(slowness), **vars(model), **vars(comparison)}
 _USD_PATTERN = r"^\d+(\.\d{1,12})?$"
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gpucost.render.safe import plain
 
 if TYPE_CHECKING:
-    from gpucost.report.model import Timeline
+    from gpucost.report.tracks import Timeline
 
 LEVELS = " ▁▂▃▄▅▆▇█"
 SHADES = " ░▒▓█"

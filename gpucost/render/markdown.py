@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TextIO
 
+from gpucost.render import slow
 from gpucost.render.drawing import tracks
 from gpucost.render.efficiency import markdown as efficiency_lines
 from gpucost.render.footer import footer
@@ -56,6 +57,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield from _uses(report)
         yield from _gpus(report)
     yield from _stages(report)
+    yield from slow.markdown(report, table, code, prose)
     if report.efficiency is not None:
         yield from efficiency_lines(report.efficiency, table, code, prose)
     yield from _timeline(report)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gpucost.render import slow
 from gpucost.render.drawing import step, tracks
 from gpucost.render.efficiency import terminal as efficiency_parts
 from gpucost.render.footer import footer
@@ -73,6 +74,12 @@ def _parts(report: Report, width: int) -> Iterable[Any]:
         yield _gpus(report, width)
     yield _title("By stage", width)
     yield from _stages(report, width)
+    if slow.any_known(report):
+        yield _title("What slowed the GPUs", width)
+        yield from slow.terminal(report, _table)
+    if report.findings:
+        yield _title("Findings", width)
+        yield from slow.terminal_findings(report)
     if report.efficiency is not None:
         yield _title("What the cards could do", width)
         yield from efficiency_parts(report.efficiency, _table)

@@ -12,6 +12,7 @@ from gpucost.report.material import Material, gather
 from gpucost.report.model import Carbon, Cell, Report
 from gpucost.report.quality import prices_of, quality_of
 from gpucost.report.rounding import exact_usd
+from gpucost.report.slow import findings_of, slow_of
 from gpucost.report.split import Split
 from gpucost.report.stages import stages_of
 from gpucost.report.text import count, grams
@@ -79,6 +80,8 @@ def build(
             for entry in material.cube.entries
         ],
         efficiency=efficiency_of(material, profiles or {}),
+        slow=slow_of(material),
+        findings=findings_of(material),
         settings={"idle_after_s": settings.idle_after_ns / 1e9, "idle_split": settings.idle_split},
     )
 

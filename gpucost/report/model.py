@@ -8,8 +8,11 @@ what is printed adds up to the printed total (`gpucost.report.rounding`). The sa
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpucost.report.slowness import Finding, GpuSlow
+    from gpucost.report.tracks import Timeline
 
 SCHEMA_VERSION = 1
 """Of the JSON output. Fields may be added without a new version; one that is renamed, removed or means something else raises it."""
@@ -184,62 +187,6 @@ class Folded:
     time_s: Figure
     money: Money
     energy_j: Figure
-
-
-@dataclass(frozen=True, slots=True)
-class GpuTrack:
-    """A GPU over time: one value per bucket, None where nothing was measured. `power_top_w` is the top of the power scale."""
-
-    uuid: str
-    label: str
-    util_pct: list[float | None]
-    power_w: list[float | None]
-    power_top_w: float | None
-    util_text: str
-    power_text: str
-
-
-@dataclass(frozen=True, slots=True)
-class StageTrack:
-    """A stage over time: the share of each bucket in which it is open (0 to 1)."""
-
-    path: str
-    name: str
-    depth: int
-    open_share: list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A mark on the time axis, at a share (0 to 1) of the run."""
-
-    position: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The run cut into equal buckets."""
-
-    buckets: int
-    bucket_s: float
-    gpus: list[GpuTrack]
-    stages: list[StageTrack]
-    ticks: list[Tick]
-    gpus_left_out: int
-    stages_left_out: int
-
-    def columns(self, values: list[float | None], count: int) -> list[float | None]:
-        """`values` (one per bucket) drawn in `count` columns: the mean of the known values that fall into each."""
-        if not values or count >= len(values):
-            return values
-        edges = [round(column * len(values) / count) for column in range(count + 1)]
-        return [_mean(values[start:end]) for start, end in pairwise(edges)]
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +415,8 @@ class Report:
         quotes: GPU UUID to the price it was costed at (the fields of `gpucost.prices.Quote`); a GPU without a price is not there.
         marked_stages: whether any stage was marked.
         efficiency: None where no card has a benchmark profile and no stage states its work.
+        slow: why each held GPU was slow.
+        findings: ranked by money, then by code.
     """
 
     run: Run
@@ -486,6 +435,8 @@ class Report:
     ledger: list[Cell]
     settings: dict[str, Any] = field(default_factory=dict)
     efficiency: Efficiency | None = None
+    slow: list[GpuSlow] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

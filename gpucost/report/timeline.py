@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpucost.analyzers.model import NO_STAGE
-from gpucost.report.model import UNKNOWN, GpuTrack, StageRow, StageTrack, Tick, Timeline
+from gpucost.report.model import UNKNOWN, StageRow
 from gpucost.report.text import NS_PER_S, clock, known
+from gpucost.report.tracks import GpuTrack, StageTrack, Tick, Timeline
 
 if TYPE_CHECKING:
     from pandas import DataFrame

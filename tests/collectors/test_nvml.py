@@ -85,6 +85,8 @@ def test_identity_and_versions_are_described(observe: Observe) -> None:
         "pci_bus_id": "00000000:01:00.0",
         "architecture": "Hopper",
         "compute_capability": "9.0",
+        "pcie_gen_max": 4,
+        "pcie_width_max": 16,
     }
     assert [second[name] for name in ("index", "architecture", "compute_capability", "power_limit_w")] == [
         1,
