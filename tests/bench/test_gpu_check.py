@@ -70,3 +70,24 @@ def test_the_page_says_what_was_checked(gpu_check):
     assert "| bf16 | passed | 790 |" in page
     assert "| copy | **failed** | 1 |" in page
     assert "gemm.bf16" in page
+
+
+def test_the_benchmark_runs_twice_in_each_mode_and_its_checks_stand_on_the_same_page(gpu_check, monkeypatch):
+    made, uuid = [], "GPU-1"
+
+    def measure(mode, gpus, cards):
+        made.append((mode, gpus))
+        cards[uuid].profiles.setdefault(mode, []).append(card(gpu_check, 790.0).profiles["full"][0])
+        return [mode]
+
+    monkeypatch.setattr(gpu_check, "_measure", measure)
+    monkeypatch.setattr(gpu_check, "_copy", lambda card: gpu_check.Check("copy", None, "not tried"))
+    cards = {
+        uuid: gpu_check.Card(uuid, "NVIDIA H200", sections=["## Fields"]),
+        "GPU-2": gpu_check.Card("GPU-2", "other"),
+    }
+    assert gpu_check._bench(cards, "0") == ["quick", "quick", "full", "full"]
+    assert made == [("quick", "0")] * 2 + [("full", "0")] * 2
+    page = "\n".join(gpu_check._page(cards[uuid]))
+    assert page.index("quick repeats within 1%") < page.index("## Fields") < page.index("## Benchmark")
+    assert cards["GPU-2"].checks == []
