@@ -48,6 +48,7 @@ _LEAP_NS = 2_000_000_000
 """A counter that grew by this much more than the time that passed did not count time."""
 
 _LARGEST = 2.0**63
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +131,13 @@ def slow_of(frame: pd.DataFrame, rows: IntArray, gpu: Gpu, period_ns: int, end_n
         some = np.isfinite(values)
         return Readings(t_ns[order][some], values[some])
 
-    sampled = _sampled(read("clocks_event_reasons"), period_ns, end_ns)
-    found = []
-    for name, cause in CAUSES.items():
-        counters = [read(column) for column in cause.counters]
-        found.append(_by_counter(name, counters, end_ns) or _by_samples(name, cause.bits, *sampled))
+    counted = {
+        name: _by_counter(name, [read(column) for column in cause.counters], end_ns) for name, cause in CAUSES.items()
+    }
+    # A day of ticks takes a while to go through, and where every cause has a counter nobody needs them.
+    needed = None in counted.values()
+    sampled = _sampled(read("clocks_event_reasons"), period_ns, end_ns) if needed else _NOTHING
+    found = [one or _by_samples(name, CAUSES[name].bits, *sampled) for name, one in counted.items()]
     return Slow(found, _link(read("gpu_util_pct"), read("pcie_link_gen", low=1), read("pcie_link_width", low=1), gpu))
 
 
@@ -160,7 +163,7 @@ def _by_counter(cause: str, counters: Sequence[Readings], end_ns: int) -> HeldBa
 def _sampled(reasons: Readings, period_ns: int, end_ns: int) -> tuple[IntArray, IntArray]:
     """The reasons read, and for how long each speaks."""
     if not len(reasons.t_ns):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return _NOTHING
     apart = int(np.median(np.diff(reasons.t_ns))) if len(reasons.t_ns) > 1 else period_ns
     parts = partition(reasons.t_ns, max(period_ns, apart), end_ns)
     some = parts.tick >= 0
