@@ -25,6 +25,8 @@ from gpucost.analyzers.timeline import bridge, nominal_period_ns, partition, per
 from gpucost.analyzers.uses import EMPTY, IDLE, classify, durations
 
 if TYPE_CHECKING:
+    from gpucost.analyzers.holding import Holding
+    from gpucost.analyzers.timeline import Partition, Ticks
     from gpucost.manifest import Gpu
     from gpucost.recording import Recording
 
@@ -142,19 +144,22 @@ def _analyze_gpus(run: _Run, gpus: list[Gpu]) -> list[GpuResult]:
 
 def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
+    # What makes much on its way to little comes first, and is forgotten: a day's arrays are large.
+    slow_found = slow.slow_of(run.gpu, rows, gpu, run.period_ns or 0, run.end_ns)
     read = read_ticks(run.gpu, rows)
     period_ns = period_of(read, run.period_ns)
-    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
-    ticks = bridge(refined, period_ns)
+    samples = _within(read.t_ns, run.end_ns)
+    read = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
+    sensor = precision.sensor_of(read, _measured(run.recording.manifest.recorder, gpu.uuid))
+    ticks = bridge(read, period_ns)
+    del read
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
     holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
     used = classify(parts, ticks, holding, run.settings.idle_after_ns)
     edges = run.segments.boundaries_ns
-    power = energies.power_of(parts, ticks)
-    energy = energies.measure(parts, ticks, power, holding, edges, run.settings.idle_split)
-    resolution_ns = precision.resolution_ns(refined, _measured(run.recording.manifest.recorder, gpu.uuid))
+    energy, stage_edges = _energy(run, parts, ticks, holding, sensor)
     weights = weigh(run.leaves, run.gpu_process, process_rows, ticks.t_ns[polls.tick])
     paths = len(run.spans.paths)
     cube = share_exactly(run.leaves, weights, durations(used, edges), paths)
@@ -168,16 +173,27 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         cube=cube,
         joules=_charged(joules, run.settings.idle_split),
         energy=energy,
-        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": _within(read.t_ns, run.end_ns)},
+        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": samples},
         timeline=utilization.timeline(parts, ticks, run.bounds),
         holding_basis=holding.basis,
         unknown=unknown,
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
-        resolution_ns=resolution_ns,
-        slow=slow.slow_of(run.gpu, rows, gpu, period_ns, run.end_ns),
-        edges=precision.edges_of(run.spans, run.end_ns, parts, power.power_w, refined, resolution_ns),
+        resolution_ns=None if sensor is None else sensor.resolution_ns,
+        edges=stage_edges,
+        slow=slow_found,
     )
+
+
+def _energy(
+    run: _Run, parts: Partition, ticks: Ticks, holding: Holding, sensor: precision.Sensor | None
+) -> tuple[energies.Energy, precision.Edges]:
+    """The energy of a GPU, and what the edges of the stages leave open of it."""
+    power = energies.power_of(parts, ticks)
+    stage_edges = precision.edges_of(run.spans, run.end_ns, parts, power.power_w, sensor)
+    return energies.measure(
+        parts, ticks, power, holding, run.segments.boundaries_ns, run.settings.idle_split
+    ), stage_edges
 
 
 def _within(t_ns: IntArray, end_ns: int) -> int:

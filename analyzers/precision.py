@@ -33,24 +33,37 @@ AVERAGE_NS = 1_000_000_000
 _MOST_NAMED = 5
 
 
-def resolution_ns(ticks: Ticks, measured: Mapping[str, Any] | None) -> int | None:
-    """How finely the energy of one GPU is known in time; None where neither counter nor power is.
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """How finely the energy of one GPU is known in time.
 
-    The counter is no finer than its update period, as the recorder measured it, and no finer than it was read.
+    Attributes:
+        resolution_ns: the counter is no finer than its update period, as the recorder measured it, and no finer than it was read.
+        read_ns: when something new was read of it.
+    """
+
+    resolution_ns: int
+    read_ns: IntArray
+
+
+def sensor_of(ticks: Ticks, measured: Mapping[str, Any] | None) -> Sensor | None:
+    """How finely the energy of one GPU is known in time; None where neither counter nor power is.
 
     Args:
         ticks: the GPU's readings.
         measured: the manifest's update periods of this GPU by column, nanoseconds.
     """
-    read = ticks.t_ns[_renewed(ticks)]
-    if len(read) < 2:  # noqa: PLR2004 (a distance needs two)
+    read_ns = ticks.t_ns[_renewed(ticks)]
+    if len(read_ns) < 2:  # noqa: PLR2004 (a distance needs two)
         return None
     by_counter = _has_counter(ticks)
-    finest = int(np.median(np.diff(read)))
+    finest = int(np.median(np.diff(read_ns)))
     if not by_counter and not np.isfinite(ticks.power_w).any():
         finest = max(finest, AVERAGE_NS)
     known = (measured or {}).get("energy_j" if by_counter else "power_w")
-    return max(finest, int(known)) if isinstance(known, (int, float)) and 0 < known < 1e11 else finest  # noqa: PLR2004
+    if isinstance(known, (int, float)) and 0 < known < 1e11:  # noqa: PLR2004
+        finest = max(finest, int(known))
+    return Sensor(finest, read_ns)
 
 
 def _has_counter(ticks: Ticks) -> bool:
@@ -80,9 +93,7 @@ class Edges:
     spent_j: FloatArray
 
 
-def edges_of(
-    spans: Spans, end_ns: int, parts: Partition, power_w: FloatArray, ticks: Ticks, resolution: int | None
-) -> Edges:
+def edges_of(spans: Spans, end_ns: int, parts: Partition, power_w: FloatArray, sensor: Sensor | None) -> Edges:
     """What one GPU used in the stages, and how much of it the sensor cannot place on either side of their edges.
 
     Half of what was used within one resolution of an edge (or between the two readings that enclose it, where these are further apart) may
@@ -93,11 +104,10 @@ def edges_of(
         end_ns: the run's length.
         parts: the GPU's held window, cut at the ticks.
         power_w: the mean power of every interval, NaN where unknown.
-        ticks: its readings.
-        resolution: how finely its energy is known in time, nanoseconds; None where nothing is known of it.
+        sensor: how finely its energy is known in time; None where nothing is known of it.
     """
     count = len(spans.paths) + 1
-    if resolution is None or not len(parts):
+    if sensor is None or not len(parts):
         return Edges(np.zeros(count), np.zeros(count))
     path, start, end, inner = _with_no_stage(spans, end_ns)
     bounds = np.append(parts.start_ns, parts.end_ns[-1])
@@ -108,7 +118,7 @@ def edges_of(
         found: FloatArray = np.interp(high, bounds, reached) - np.interp(low, bounds, reached)
         return found
 
-    read = ticks.t_ns[_renewed(ticks)]
+    resolution, read = sensor.resolution_ns, sensor.read_ns
 
     def doubtful(edge: IntArray) -> FloatArray:
         after = np.clip(np.searchsorted(read, edge), 1, len(read) - 1)

@@ -64,7 +64,7 @@ class FrameBuilder:
             column = piece.column(name)
             if not pa.types.is_dictionary(column.type):
                 piece = piece.set_column(piece.schema.get_field_index(name), name, column.dictionary_encode())
-        self._pieces.append(piece)
+        self._pieces.append(piece.drop_columns([name for name in piece.column_names if _is_unknown(piece, name)]))
         self._hosts.append((host, shift_ns, piece.num_rows))
         times = (pc.max(piece.column(name)).as_py() for name in self._times)
         self.last_ns = max((time + shift_ns for time in times if time is not None), default=self.last_ns)
@@ -77,8 +77,8 @@ class FrameBuilder:
         order = self._order(rows, host_codes, next(iter(axis.values())).numbers, problems)
         places = _places(order, rows.num_rows)
         data: dict[str, object] = {}
-        for name in self.read:
-            if name in self._columns and not (self._grouped and 0 < rows.num_rows == rows.column(name).null_count):
+        for name in rows.column_names:
+            if name in self._columns:
                 data[name] = self._values(rows, name, order, places)
             rows = rows.drop_columns([name])
             pa.default_memory_pool().release_unused()
@@ -89,9 +89,18 @@ class FrameBuilder:
         return self._without_duplicates(pd.DataFrame(data, copy=False), problems)
 
     def _joined(self) -> pa.Table:
-        if self._pieces:
-            return pa.concat_tables(self._pieces).unify_dictionaries()
         schema = arrow_schema(self._table)
+        if self._pieces:
+            kept = set(KEYS[self._table.name]) | self._required | set(self._times) if self._grouped else set(self.read)
+            kept.update(*(piece.column_names for piece in self._pieces))
+            present = [name for name in self.read if name in kept]
+            whole = []
+            while self._pieces:
+                piece = self._pieces.pop(0)
+                for name in set(present).difference(piece.column_names):
+                    piece = piece.append_column(name, pa.nulls(piece.num_rows, schema.field(name).type))
+                whole.append(piece.select(present))
+            return pa.concat_tables(whole).unify_dictionaries()
         fields = [schema.field(name) for name in self.read]
         typed = [
             field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _CATEGORICAL else field
@@ -167,6 +176,11 @@ class FrameBuilder:
         return frame.drop(index=double.index[double]).reset_index(drop=True)
 
 
+def _is_unknown(piece: pa.Table, name: str) -> bool:
+    """Whether a column has no value in any row of a piece: then it is left out, because Arrow would keep room for all that is not there."""
+    return bool(piece.column(name).null_count == piece.num_rows)
+
+
 def _grouped_order(keys: list[Numbers], hosts: Numbers, times: Codes) -> Codes:
     """By key, then by time; where each key's rows come in time order, as from one recorder, only the keys need sorting."""
     if len(keys) == 1:
@@ -211,7 +225,7 @@ def _fits_float32(column: pa.ChunkedArray, kind: str) -> bool:
     """Whether float32 holds every number of the column exactly."""
     if kind in ("float32", "int16"):
         return True
-    low, high = pc.min_max(column).as_py().values() if kind == "int32" else (None, None)
+    low, high = pc.min_max(column).as_py().values() if kind.startswith("int") else (None, None)
     return low is not None and max(-low, high) <= _MOST_FLOAT32
 
 

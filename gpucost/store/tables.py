@@ -20,7 +20,7 @@ _WAIT_S = 0.02
 
 @dataclass(slots=True)
 class FileRows:
-    """The rows of one file, in pieces, and what was wrong with it."""
+    """The rows of one file, in pieces, and what was wrong with it. A column without a single value in a piece may have Arrow's type `null`."""
 
     batches: list[pa.Table] = field(default_factory=list)
     problems: ProblemLog = field(default_factory=ProblemLog)
@@ -75,8 +75,16 @@ def _read_part(part: Part, columns: Collection[str]) -> FileRows:
         if file.unknown:
             names = ", ".join(printable(name) for name in file.unknown[:3])
             rows.problems.add("newer_columns", f"{part.table} has columns that this version does not know: {names}")
-        rows.batches = list(file.batches(columns))
+        rows.batches = [_light(batch) for batch in file.batches(columns)]
     return rows
+
+
+def _light(batch: pa.Table) -> pa.Table:
+    """A batch in which a column without a single value takes no room: Arrow keeps some for every number that is not there."""
+    for place, name in enumerate(batch.column_names):
+        if 0 < batch.num_rows == batch.column(place).null_count:
+            batch = batch.set_column(place, name, pa.nulls(batch.num_rows))
+    return batch
 
 
 def _read_segment(segment: Segment, *, live: bool) -> FileRows:
