@@ -98,9 +98,7 @@ def _budget(metric: str, request: Request, scope: Scope, evidence: Evidence) -> 
     low, high = mean(_values(metric, scope.head)), _highest(metric, scope)
     limit_figure = Figure(_number(metric, limit.value), f"at most {limit.text}")
     if low is None:
-        text = (
-            f"{scope.title} is not known, so it cannot be held against {limit.text}: {_why_unknown(metric, evidence)}"
-        )
+        text = f"{scope.title} is not known, so it cannot be held against {limit.text}: {_why_unknown(metric, scope, evidence)}"
         return _result(request, scope, "missing", Figure(None, UNKNOWN), limit_figure, text, evidence)
     figure = _figure(metric, low)
     average = f" on average of {len(scope.head)} runs" if len(scope.head) > 1 else ""
@@ -163,18 +161,26 @@ def _increase(metric: str, request: Request, scope: Scope, evidence: Evidence) -
     parts = [part for part in (*scope.head, *scope.base) if part is not None]
     partial = metric == "energy_j" and any(part.joules_partial for part in parts)
     if not head or len(known_head) < len(head) or len(known_base) < len(base) or partial:
-        text = f"{scope.title} is not known in every run, so it cannot be compared: {_why_unknown(metric, evidence)}"
+        text = f"{scope.title} is not known in every run, so it cannot be compared: {_why_unknown(metric, scope, evidence)}"
         return _result(request, scope, "missing", Figure(None, UNKNOWN), limit_figure, text, evidence)
     allowed = float(limit.value)
     rule = Rule(evidence.rule.alpha, allowed if limit.relative else 0.0, 0.0 if limit.relative else allowed)
     found = verdict(known_base, known_head, rule)
     status = {"higher": "failed", "undecided": "undecided"}.get(found.direction, "passed")
+    within_error = metric == "energy_j" and abs(found.shift) <= _joules_error(scope.head) + _joules_error(scope.base)
+    if status == "failed" and within_error:
+        status = "passed"
     if status == "passed" and not scope.ended:
         status = "missing"
     figure, text = _shift(metric, scope, known_base, found, relative=limit.relative)
-    return _result(
-        request, scope, status, figure, limit_figure, f"{text}; {_reason(status, found, limit.text)}", evidence
-    )
+    reason = "within what the sensor leaves open" if within_error and status == "passed" else None
+    text = f"{text}; {reason or _reason(status, found, limit.text)}"
+    return _result(request, scope, status, figure, limit_figure, text, evidence)
+
+
+def _joules_error(parts: Sequence[Quantities | None]) -> float:
+    """How far the energy of a stage may be off, by the sensor's resolution: the mean over the runs."""
+    return sum(part.joules_error for part in parts if part is not None) / max(1, len(parts))
 
 
 def _shift(metric: str, scope: Scope, base: Sequence[float], found: Verdict, *, relative: bool) -> tuple[Figure, str]:
@@ -213,14 +219,15 @@ def _no_stage(name: str, request: Request, evidence: Evidence) -> GateResult:
     return _result(request, scope, "missing", Figure(None, UNKNOWN), limit, text, evidence)
 
 
-def _why_unknown(metric: str, evidence: Evidence) -> str:
+def _why_unknown(metric: str, scope: Scope, evidence: Evidence) -> str:
     runs = [*evidence.head, *evidence.base]
     if metric.endswith("_usd"):
         if not all(facts.held for facts in runs):
             return "no GPU was held"
         return "not every GPU has a price (--price, or price in the configuration)"
     if metric == "energy_j":
-        return "the energy was not measured throughout"
+        short = any(part is not None and part.joules_too_short for part in (*scope.head, *scope.base))
+        return "it is too short for the sensor to tell" if short else "the energy was not measured throughout"
     return "nothing of it was measured"
 
 

@@ -265,3 +265,18 @@ def test_a_mistake_in_the_configuration_names_the_file_and_the_key(check, words)
     with pytest.raises(UsageError, match=words) as caught:
         settings_of(config(**check))
     assert "gpucost.toml" in str(caught.value) or "matched" in str(caught.value)
+
+
+def test_the_energy_of_a_stage_too_short_for_the_sensor_passes_no_budget():
+    check = checked([a_report(9, energy_errors={"train": 70.0})], [], **{"energy@train": "100 MJ", "energy": "100 MJ"})
+    assert status(check) == [("missing", True), ("passed", False)]
+    assert "too short for the sensor to tell" in check.gates[0].message
+
+
+def test_an_increase_of_energy_within_the_sensors_error_does_not_fail():
+    unsure = {"energy_errors": {"train": 20.0}}
+    base = [a_report(number, train_s=60.0 + number % 3, **unsure) for number in range(6)]
+    gates = {"energy_increase@train": "10%", "cost_increase@train": "10%"}
+    check = checked(slower(5, 80.0, **unsure), base, **gates)
+    assert status(check) == [("passed", False), ("failed", True)]
+    assert "within what the sensor leaves open" in check.gates[0].message
