@@ -1,9 +1,16 @@
 """Why the GPUs were slow, as the report has it."""
 
 import io
+import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
+from driver.scenario import Event, Gpu
+from driver.scenario import Scenario as DriverScenario
 from gpucost.render import RENDERERS, renderer
 from report_factory import S, Scenario, a_gpu, demo, report_of
 
@@ -63,3 +70,30 @@ def test_without_a_price_the_money_of_a_finding_is_unknown_and_its_time_is_not()
     (found,) = report_of(Scenario(gpus, CUBE, held_back=[held("thermal", 5.0 * S)])).findings
     assert (found.money.usd, found.money.text) == (None, "unknown")
     assert found.gpu_time_s.value == 5.0
+
+
+def test_what_a_driver_said_during_a_recorded_command_is_in_its_report(driver_env, tmp_path):
+    """The power cap holds the clocks down throughout; an XID comes half a second in."""
+    gpu = Gpu(util_pct=90, reasons=0x4)
+    event = Event(at_s=0.5, data=79)
+    scenario = DriverScenario(gpus=[gpu], events=[event], epoch_mono_ns=time.monotonic_ns())
+    gpucost = [sys.executable, "-m", "gpucost"]
+    environ = {**os.environ, **driver_env(scenario)}
+    recorded = [*gpucost, "record", "-q", "--runs", str(tmp_path), "--", "sleep", "3"]
+    subprocess.run(recorded, env=environ, check=True, timeout=60)
+    printed = subprocess.run(
+        [*gpucost, "report", "--runs", str(tmp_path), "--format", "json", "--price", "1"],
+        env=environ,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    report = json.loads(printed.stdout)
+    (slow,) = report["slow"]
+    causes = {one["cause"]: one for one in slow["held_back"]}
+    assert {one["basis"] for one in causes.values()} == {"counter"}
+    assert causes["power_cap"]["time_s"]["value"] > 0
+    assert causes["thermal"]["time_s"]["value"] == 0
+    assert slow["link"]["gen_max"] == 4
+    assert [one["kind"] for one in slow["events"]] == ["xid"]
+    assert [one["code"] for one in report["findings"]] == ["GC303"]
