@@ -138,7 +138,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
     read = read_ticks(run.gpu, rows)
     period_ns = period_of(read, run.period_ns)
-    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
+    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS), period_ns)
     ticks = bridge(refined, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
