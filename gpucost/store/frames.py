@@ -97,7 +97,9 @@ class FrameBuilder:
             names = [name for name in names if not 0 < len(columns[name]) == columns[name].null_count]
 
         def turned(name: str) -> object:
-            return self._values(columns.pop(name), name, order)
+            values = self._values(columns.pop(name), name, order)
+            pa.default_memory_pool().release_unused()  # else what the column took stays with the process
+            return values
 
         if not names or len(columns[names[0]]) < _WORTH_THREADS_ROWS:
             return {name: turned(name) for name in names}
