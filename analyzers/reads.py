@@ -35,6 +35,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "pcie_link_gen",
         "pcie_link_width",
     ),
+    "gpu_sample": ("power_w", "module_power_w", "gpu_util_pct"),
     "gpu_process": ("in_run", "sm_util_pct"),
     "process": ("ppid", "state", "rss_bytes", "cpu_s"),
     "machine": ("cpu_util_pct", "memory_used_bytes"),
