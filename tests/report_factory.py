@@ -24,6 +24,8 @@ H100 = "NVIDIA H100 80GB HBM3"
 HELD_BACK = ["gpu_uuid", "cause", "held_back_ns", "covered_ns", "basis", "samples"]
 LINKS = ["gpu_uuid", "readings", "gen", "width", "gen_below", "width_below", "gen_max", "width_max"]
 
+HARDWARE = ["gpu_uuid", "kind", "message", "count", "first_ns"]
+
 Cube = dict[tuple[str, str, str], int]
 """(GPU UUID, stage path, use) to nanoseconds."""
 
@@ -123,11 +125,16 @@ def analysis_of(scenario: Scenario) -> Analysis:
         unknown_intervals=pd.DataFrame(scenario.unknown, columns=["gpu_uuid", "start_ns", "end_ns", "reason"]),
         idle_intervals=pd.DataFrame(columns=["gpu_uuid", "use", "start_ns", "end_ns"]),
         host=pd.DataFrame(columns=["host"]),
-        held_back=pd.DataFrame(scenario.held_back, columns=HELD_BACK),
-        links=pd.DataFrame(scenario.links, columns=LINKS).set_index("gpu_uuid"),
-        hardware=pd.DataFrame(scenario.hardware, columns=["gpu_uuid", "kind", "message", "count", "first_ns"]),
+        held_back=pd.DataFrame(_of_held(scenario, scenario.held_back), columns=HELD_BACK),
+        links=pd.DataFrame(_of_held(scenario, scenario.links), columns=LINKS).set_index("gpu_uuid"),
+        hardware=pd.DataFrame(_of_held(scenario, scenario.hardware), columns=HARDWARE),
         notes=list(scenario.notes),
     )
+
+
+def _of_held(scenario: Scenario, rows: list[tuple]) -> list[tuple]:
+    uuids = {gpu.uuid for gpu in _held(scenario)}
+    return [row for row in rows if row[0] in uuids]
 
 
 def _held(scenario: Scenario) -> list[Gpu]:

@@ -165,7 +165,11 @@ def hostile_report(name: str, number: int = 0) -> Report:
 def everything(name: str, marker: str = "", **limits) -> str:
     """A comment with a name in every place."""
     head, base = hostile_report(name, 5), [hostile_report(name, number) for number in range(5)]
-    check = checked([head], base, **{f"cost@{name or 'x'}": "0.001", "cost_increase": "1%", f"energy@{name}?": "1 Wh"})
+    check = checked(
+        [head],
+        base,
+        **{f"cost@{name if name.strip() else 'x'}": "0.001", "cost_increase": "1%", f"energy@{name}?": "1 Wh"},
+    )
     return comment(head, None, check, marker=marker, link="https://example.org/report", **limits)
 
 
