@@ -3,16 +3,15 @@
 import ctypes
 import os
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from gpucost.collectors import _proc
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_devices import Device
+from gpucost.collectors._nvml_entries import Entries
 from gpucost.collectors._nvml_library import (
-    INSUFFICIENT_SIZE,
     NO_PERMISSION,
-    NOTHING_NEW,
     SUCCESS,
     Nvml,
     as_pointer,
@@ -21,16 +20,14 @@ from gpucost.collectors._nvml_library import (
     refuses,
 )
 from gpucost.collectors._nvml_pacing import Paced
+from gpucost.collectors._nvml_usage import Usage, UsageSamples
 from gpucost.schema import GpuProcessRow
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the kernel's fixed number for it
 
 _PROCESS = struct.Struct("=IxxxxQII")  # pid, memory, GPU instance, compute instance
-_SAMPLE = struct.Struct("=IxxxxQIIII")  # pid, time (us), SM, memory, encoder, decoder
 _KINDS = (("MPSCompute", "mps"), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
 _UNKNOWN_MEMORY = (1 << 64) - 1
-_MAX_PERCENT = 100
-_FIRST_CAPACITY = 64
 _CLIMBS = 3
 
 
@@ -139,14 +136,6 @@ class _List(NamedTuple):
     function: Callable[..., int]
 
 
-class Usage(NamedTuple):
-    """Mean of one process's samples, and how many there were."""
-
-    sm_pct: float
-    memory_pct: float
-    samples: int
-
-
 class ProcessPoller(Paced):
     """Polls the process lists of one device, and what its processes did.
 
@@ -154,14 +143,15 @@ class ProcessPoller(Paced):
         device: the device.
         unavailable: why nothing can be listed, or an empty string.
         tally: impossible values, counted.
+        usage: what the processes did, or null where that cannot be told.
+        spent_ns: what the last poll took of the driver's time.
     """
 
     __slots__ = (
-        "_buffer", "_count", "_handle", "_last_seen_us", "_lists", "_nvml", "_period_us", "_trust", "_utilization",
-        "device", "spent_ns", "tally", "unavailable",
+        "_entries", "_handle", "_lists", "_nvml", "_trust", "device", "spent_ns", "tally", "unavailable", "usage",
     )  # fmt: skip
 
-    def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally, period_ns: int) -> None:
+    def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally) -> None:
         """Try every list once.
 
         Raises:
@@ -175,14 +165,12 @@ class ProcessPoller(Paced):
         self._nvml = nvml
         self._handle = as_pointer(device.handle)
         self._trust = trusted
-        self._period_us = period_ns // 1000
-        self._count = ctypes.c_uint()
-        self._buffer = ctypes.create_string_buffer(_FIRST_CAPACITY * _SAMPLE.size)
-        self._last_seen_us = 0
+        self._entries = Entries(nvml)
         self._lists = [found for name, kind in _KINDS if (found := self._try(name, kind))]
         if not any(found.kind == "compute" for found in self._lists):
             self.unavailable = self.unavailable or describe(3)
-        self._utilization = self._try_utilization() if not self.unavailable else None
+        tells = trusted.samples and not self.unavailable
+        self.usage = (UsageSamples(nvml, self._handle, tally) or None) if tells else None
 
     def poll(self, time_ns: int, mono_ns: int, family: Family) -> tuple[list[GpuProcessRow], bool]:
         """A row for every process on the device, and whether the lists were complete.
@@ -192,7 +180,11 @@ class ProcessPoller(Paced):
             SessionLostError: the session is closed.
         """
         listed, complete = self.listed()
-        usage = self._usage(self._utilization) if self._utilization else None
+        usage = None
+        if self.usage is not None:
+            answered = self.usage.gather(mono_ns)
+            self.spent_ns += self.usage.entries.spent_ns
+            usage = self.usage.of_listed(listed, complete=complete) if answered else None
         self.took(self.spent_ns)
         rows = []
         for pid, (kind, memory) in listed.items():
@@ -217,7 +209,7 @@ class ProcessPoller(Paced):
 
     def listed(self) -> tuple[dict[int, tuple[str, int | None]], bool]:
         """Kind and memory of every process on the device by pid, and whether every list answered."""
-        self.spent_ns = 0
+        self._entries.spent_ns = 0
         found: dict[int, tuple[str, int | None]] = {}
         complete = not self.unavailable
         for one in self._lists:
@@ -226,9 +218,10 @@ class ProcessPoller(Paced):
             if code != SUCCESS:
                 complete = False
                 continue
-            for pid, memory, _, _ in self._entries(_PROCESS):
+            for pid, memory, _, _ in self._entries.read(_PROCESS):
                 if pid not in found:  # in several lists: the first says what it is, all say the same memory
                     found[pid] = (one.kind, self._memory(memory))
+        self.spent_ns = self._entries.spent_ns
         return found, complete
 
     def _memory(self, value: int) -> int | None:
@@ -240,56 +233,13 @@ class ProcessPoller(Paced):
             return None
         return value
 
-    def _usage(self, function: Callable[..., int]) -> dict[int, Usage] | None:
-        """Means of the samples since the last poll by pid (of anybody: only listed pids count); null when the driver did not answer."""
-        since = self._last_seen_us
-        code = self._samples(function, since)
-        check_alive(code)
-        if code in NOTHING_NEW:
-            return {}
-        if code != SUCCESS:
-            return None
-        samples = [sample for sample in self._entries(_SAMPLE) if self._is_possible(sample)]
-        newest = max((sample[1] for sample in samples), default=since)
-        if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
-            since = newest - self._period_us
-        self._last_seen_us = newest
-        return _means([sample for sample in samples if sample[1] > since])
-
-    def _is_possible(self, sample: tuple[Any, ...]) -> bool:
-        possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT
-        if not possible:
-            self.tally.counter("process sm_util_pct")()
-        return possible
-
     # Calling.
 
     def _list(self, function: Callable[..., int]) -> int:
-        return self._fill(
-            _PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer), "process lists"
+        entries = self._entries
+        return entries.fill(
+            _PROCESS.size, lambda: function(self._handle, ctypes.byref(entries.count), entries.buffer), "process lists"
         )
-
-    def _samples(self, function: Callable[..., int], since_us: int) -> int:
-        since = ctypes.c_ulonglong(since_us)
-        return self._fill(
-            _SAMPLE.size,
-            lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since),
-            "nvmlDeviceGetProcessUtilization",
-        )
-
-    def _fill(self, size: int, call: Callable[[], int], name: str) -> int:
-        """Make a call that fills the buffer with entries of a size; enlarge the buffer as long as it does not suffice."""
-        while True:
-            capacity = self._count.value = len(self._buffer) // size
-            code, took_ns = self._nvml.timed(call, name)
-            self.spent_ns += took_ns
-            if code != INSUFFICIENT_SIZE or self._count.value <= capacity:
-                return code
-            self._buffer = ctypes.create_string_buffer(2 * self._count.value * _SAMPLE.size)
-
-    def _entries(self, layout: struct.Struct) -> list[tuple[Any, ...]]:
-        filled = min(self._count.value, len(self._buffer) // layout.size) * layout.size
-        return list(layout.iter_unpack(self._buffer.raw[:filled]))
 
     def _try(self, name: str, kind: str) -> _List | None:
         """The newest form of a list that the driver has."""
@@ -306,31 +256,8 @@ class ProcessPoller(Paced):
                 return None
         return None
 
-    def _try_utilization(self) -> Callable[..., int] | None:
-        function = self._nvml.bind("nvmlDeviceGetProcessUtilization")
-        if function is None or not self._trust.samples:
-            return None
-        code = self._samples(function, 0)
-        check_alive(code)
-        return None if refuses(code) else function
-
 
 def _versions(nvml: Nvml) -> tuple[str, ...]:
     """The forms of the process list to try. Some drivers of the 535 branch have a longer entry in the third form than all others."""
     longer = nvml.bind("nvmlDeviceGetConfComputeMemSizeInfo") and not nvml.bind("nvmlDeviceGetRunningProcessDetailList")
     return ("v2",) if longer else ("v3", "v2")
-
-
-def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
-    """Mean use of each process over all the driver's samples.
-
-    The driver names at each sample only who was caught at work, so a process that a sample leaves out did nothing then: its mean is over
-    the samples of everybody. Where each process has one sample of its own time, that is a mean already.
-    """
-    sums: dict[int, tuple[int, int, int]] = {}
-    for pid, _, sm, memory, _, _ in samples:
-        sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
-        sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
-    means_already = all(count == 1 for _, _, count in sums.values())
-    slots = 1 if means_already else len({sample[1] for sample in samples})
-    return {pid: Usage(sm / slots, memory / slots, count) for pid, (sm, memory, count) in sums.items()}

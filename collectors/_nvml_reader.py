@@ -171,7 +171,7 @@ class GpuReader:
         on_close: what to call when the device is not read any more.
     """
 
-    def __init__(self, nvml: Nvml, uuid: str) -> None:
+    def __init__(self, nvml: Nvml, uuid: str, tally: Tally) -> None:
         self.answers = Answers()
         self.probes: list[Probe] = []
         self.apart: list[Apart] = []
@@ -180,7 +180,7 @@ class GpuReader:
         self.on_close: list[Callable[[], None]] = []
         self._turn = 0
         self.notes: list[str] = []
-        self.tally = Tally()
+        self.tally = tally
         self.happened: list[tuple[str, str]] = []
         self._nvml = nvml
         self._blank: list[Any] = [0, 0, uuid, *[None] * (len(GpuRow._fields) - 3)]

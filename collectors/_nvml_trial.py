@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpucost.collectors._nvml_counters import EnergyCounter, WrappingCounter
+from gpucost.collectors._nvml_counters import EnergyCounter, Tally, WrappingCounter
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_fields import Fields
 from gpucost.collectors._nvml_gpm import offer_gpm
@@ -99,26 +99,27 @@ _TEMPERATURE = (  # the older one is deprecated, the newer one is missing from o
 )
 
 
-def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
+def open_reader(nvml: Nvml, device: Device, period_ns: int, tally: Tally) -> GpuReader:
     """A reader of everything that a device can tell.
 
     Args:
         nvml: the session.
         device: the device.
         period_ns: how far apart readings will be.
+        tally: counts impossible values.
 
     Raises:
         GpuGoneError: the GPU is not there.
         SessionLostError: the session is closed.
     """
-    trial = _Trial(nvml, device)
+    trial = _Trial(nvml, device, tally)
     trial.power_and_energy()
     trial.pcie(period_ns)
     trial.state()
     reader = trial.reader
     reader.probes += trial.fields.probes(reader.answers, period_ns)
     reader.compile()
-    seldom = _Trial(nvml, device)
+    seldom = _Trial(nvml, device, tally)
     seldom.counters()
     seldom.link()
     reader.absent.update(seldom.reader.unavailable)
@@ -133,8 +134,8 @@ def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
 class _Trial:
     """Tries the metrics of one device."""
 
-    def __init__(self, nvml: Nvml, device: Device) -> None:
-        self.reader = GpuReader(nvml, device.uuid)
+    def __init__(self, nvml: Nvml, device: Device, tally: Tally) -> None:
+        self.reader = GpuReader(nvml, device.uuid, tally)
         self._nvml = nvml
         self._device = device
         self._handle = as_pointer(device.handle)

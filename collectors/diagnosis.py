@@ -119,14 +119,14 @@ def _namespace(version: str) -> Iterator[dict[str, str]]:
 
 
 def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]]) -> dict[str, Any]:
-    reader = _nvml_trial.open_reader(nvml, device, _TICK_NS)
+    reader = _nvml_trial.open_reader(nvml, device, _TICK_NS, Tally())
     drain = SampleDrain(nvml, device, Tally())
     settled = time.monotonic() + _SETTLE_S
     for turn in range(_TIMES):
         reader.read(0, turn * 2 * _TICK_NS, lambda what, code: None, watch=True)  # noqa: ARG005 (what fails now was told by the trial)
     missing = dict(reader.unavailable)
     if not device.identity.mig_enabled:
-        poller = ProcessPoller(nvml, device, trust(version, inner_namespace=in_inner_namespace()), Tally(), _TICK_NS)
+        poller = ProcessPoller(nvml, device, trust(version, inner_namespace=in_inner_namespace()), Tally())
         for _ in range(_TIMES):
             poller.listed()
         if poller.unavailable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gpucost.report.left_out import left_out_notes
 from gpucost.report.model import (
     UNKNOWN,
     Basis,
@@ -75,7 +76,7 @@ def quality_of(material: Material, gpus: list[GpuRow], stages: list[StageRow]) -
         events=events,
         events_left_out=left_out,
         problems=[Trouble(problem.code, problem.message, problem.count) for problem in material.recording.problems],
-        notes=list(material.analysis.notes),
+        notes=[*material.analysis.notes, *left_out_notes(material)],
     )
 
 
