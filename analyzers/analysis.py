@@ -52,6 +52,7 @@ class _Run:
     process_rows: dict[str, IntArray]
     visible_hosts: set[str]
     lost: dict[str, list[int]]
+    mps_hides: set[str]
 
     @property
     def segments(self) -> Segments:
@@ -123,6 +124,7 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         process_rows=rows_of(gpu_process, "gpu_uuid"),
         visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
+        mps_hides=quality.hidden_by_mps(recording.frames.get("event")),
     )
 
 
@@ -143,7 +145,8 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
-    holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=bool(hosts & run.visible_hosts))
+    visible = bool(hosts & run.visible_hosts) and gpu.uuid not in run.mps_hides
+    holding = judge(ticks, polls, gpu.memory_reserved_bytes, pids_visible=visible)
     used = classify(parts, ticks, holding, run.settings.idle_after_ns)
     edges = run.segments.boundaries_ns
     energy = energies.measure(parts, ticks, holding, edges, run.settings.idle_split)

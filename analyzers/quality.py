@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LOST_SLACK_NS = 2_000_000_000
 """The loss may be reported a little before or after the last reading."""
 
+MPS_CLIENTS_HIDDEN = "mps_clients_hidden"
+
 _STAGE_NOTES = {
     "not started": "stage marks without a start: {} left out",
     "ends before its start": "stage spans that end before they start: {} counted as lasting no time",
@@ -50,6 +52,14 @@ class Unknown:
     reason: list[str]
     gaps: int
     longest_ns: int
+
+
+def hidden_by_mps(frame: pd.DataFrame | None) -> set[str]:
+    """UUIDs of the GPUs whose driver listed a server of MPS and none of its clients, from the table `event`."""
+    if frame is None:
+        return set()
+    pairs = zip(texts(frame, "kind"), texts(frame, "subject"), strict=True)
+    return {subject for kind, subject in pairs if kind == MPS_CLIENTS_HIDDEN and subject is not None}
 
 
 def lost_times(frame: pd.DataFrame | None) -> dict[str, list[int]]:
@@ -108,7 +118,8 @@ def gpu_notes(uuid: str, ticks: Ticks, holding: Holding, energy: Energy) -> list
         notes.append(f"{uuid}: its process list stayed empty while it worked, so memory says whether the run holds it")
     elif holding.unseen_as_run:
         notes.append(
-            f"{uuid}: its processes belong to another namespace and count as the run's; memory says when it is held"
+            f"{uuid}: its processes belong to another namespace, or work through MPS, and count as the run's; "
+            "memory says when it is held"
         )
     elif holding.basis == "memory":
         notes.append(

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gpucost.collectors import _proc
@@ -25,8 +25,12 @@ from gpucost.schema import GpuProcessRow
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the kernel's fixed number for it
 
+MPS = "mps"
+MPS_SERVER = "nvidia-cuda-mps-server"[:15]
+"""What the kernel calls the server of MPS, CUDA's multi-process service."""
+
 _PROCESS = struct.Struct("=IxxxxQII")  # pid, memory, GPU instance, compute instance
-_KINDS = (("MPSCompute", "mps"), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
+_KINDS = (("MPSCompute", MPS), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
 _UNKNOWN_MEMORY = (1 << 64) - 1
 _CLIMBS = 3
 
@@ -67,10 +71,14 @@ def in_inner_namespace() -> bool:
 
 
 class Member(NamedTuple):
-    """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told."""
+    """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told.
+
+    A server of MPS works for its clients, whoever they are, so by itself it belongs to nobody.
+    """
 
     start_time_ns: int | None = None
     in_run: bool | None = None
+    serves_mps: bool = False
 
 
 class Family:
@@ -105,7 +113,7 @@ class Family:
             return known[1] if known else Member()  # it has just ended, or cannot be seen from here
         if known and known[0] == stat.start_ticks:
             return known[1]
-        member = Member(_proc.start_time_ns(stat.start_ticks), self._descends(stat))
+        member = Member(_proc.start_time_ns(stat.start_ticks), self._descends(stat), stat.name == MPS_SERVER)
         if member.in_run is not None:
             self._known[pid] = (stat.start_ticks, member)
         return member
@@ -144,11 +152,12 @@ class ProcessPoller(Paced):
         unavailable: why nothing can be listed, or an empty string.
         tally: impossible values, counted.
         usage: what the processes did, or null where that cannot be told.
+        mps: whether work goes through MPS: `clients` (the driver lists them), `server` (and nobody else is told), or an empty string.
         spent_ns: what the last poll took of the driver's time.
     """
 
     __slots__ = (
-        "_entries", "_handle", "_lists", "_nvml", "_trust", "device", "spent_ns", "tally", "unavailable", "usage",
+        "_entries", "_handle", "_lists", "_nvml", "_trust", "device", "mps", "spent_ns", "tally", "unavailable", "usage",
     )  # fmt: skip
 
     def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally) -> None:
@@ -162,6 +171,7 @@ class ProcessPoller(Paced):
         self.unavailable = ""
         self.tally = tally
         self.spent_ns = 0
+        self.mps = ""
         self._nvml = nvml
         self._handle = as_pointer(device.handle)
         self._trust = trusted
@@ -187,8 +197,11 @@ class ProcessPoller(Paced):
             usage = self.usage.of_listed(listed, complete=complete) if answered else None
         self.took(self.spent_ns)
         rows = []
+        members = {pid: family.member(pid) for pid in listed}
+        clients = [members[pid] for pid, (kind, _) in listed.items() if kind == MPS and not members[pid].serves_mps]
+        self.mps = "clients" if clients else "server" if any(one.serves_mps for one in members.values()) else ""
         for pid, (kind, memory) in listed.items():
-            member = family.member(pid)
+            member = members[pid]
             used = usage.get(pid, Usage(0, 0, 0)) if usage is not None else None
             rows.append(
                 GpuProcessRow(
@@ -197,7 +210,7 @@ class ProcessPoller(Paced):
                     self.device.uuid,
                     pid,
                     member.start_time_ns,
-                    member.in_run,
+                    _served(clients) if member.serves_mps else member.in_run,
                     kind,
                     memory,
                     used.sm_pct if used and used.samples else None,
@@ -255,6 +268,13 @@ class ProcessPoller(Paced):
                 self.unavailable = describe(code)
                 return None
         return None
+
+
+def _served(clients: Sequence[Member]) -> bool | None:
+    """Whom a server of MPS works for: the run, if one of the clients is the run's; unknown where the driver lists none of them."""
+    if any(client.in_run for client in clients):
+        return True
+    return False if clients and all(client.in_run is False for client in clients) else None
 
 
 def _versions(nvml: Nvml) -> tuple[str, ...]:

@@ -40,6 +40,13 @@ _SAMPLES_NS = _NS  # rings of some cards hold 2.4 s of power
 _TALLY_EVERY_NS = 60 * _NS
 _PUBLISH_FIRST, _PUBLISH_EVERY = 10, 60  # drains of the samples tier, which are a second apart
 _STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
+_MPS = {
+    "server": (
+        "mps_clients_hidden",
+        "it is shared through MPS, and the driver lists the server alone: whose work it does is unknown",
+    ),
+    "clients": ("mps_seen", "it is shared through MPS; its server works for the clients that are listed"),
+}
 _PROCESSES_AT = COLUMN["processes"]
 _RUN_PROCESSES_AT = COLUMN["run_processes"]
 
@@ -56,6 +63,7 @@ class _Sampled:
         self.counts: tuple[int | None, int | None] | None = None  # from the last poll, for the next row
         self.away = False
         self.losses = 0
+        self.mps_told: set[str] = set()
         self.retry = Retry(context.call_budget_pct / 100)
         self.tallied_ns: int | None = None
 
@@ -390,6 +398,7 @@ class NvmlCollector:
                 continue
             spent_ns += poller.spent_ns
             one.counts = _count(rows) if complete else None
+            self._tell_mps(context, one, poller)
             seen.update(row.pid for row in rows)
             for row in rows:
                 context.emit("gpu_process", row)
@@ -399,6 +408,13 @@ class NvmlCollector:
         self._family.forget_all_but(seen)
         if self._pacers[PROCESSES].wants_review(spent_ns):
             self._review(context, PROCESSES, [poller for _, poller in pollers])
+
+    def _tell_mps(self, context: Context, one: _Sampled, poller: ProcessPoller) -> None:
+        """Say once that work goes through MPS, and what that hides."""
+        if poller.mps and poller.mps not in one.mps_told:
+            one.mps_told.add(poller.mps)
+            kind, text = _MPS[poller.mps]
+            context.report(kind, f"{one.device.title}: {text}", subject=one.device.uuid)
 
     def _look_for_strays(self, context: Context) -> set[int]:
         """A process of the run on a GPU that is not held: then the bill does not say what the run used, and the user must know."""

@@ -173,6 +173,19 @@ def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> Non
     assert any("another namespace" in note for note in found.notes)
 
 
+def test_what_goes_through_a_server_of_mps_is_not_somebody_elses() -> None:
+    """Its clients cannot be told, also where the run's own processes are seen on another GPU: they count as the run's."""
+    gpus = [Gpu(uuid, "Test GPU", HOST, i, memory_reserved_bytes=BARE) for i, uuid in enumerate((GPU, "GPU-1"))]
+    ours = gpu_rows(tenths(0, 1), 80.0, memory_used_bytes=TAKEN)
+    served = gpu_rows(tenths(0, 1), 80.0, uuid="GPU-1", run_processes=None, memory_used_bytes=TAKEN)
+    lists = [gpu_process(t, 7, in_run=True) for t in tenths(0, 1)]
+    lists += [gpu_process(t, 8, in_run=None, uuid="GPU-1") for t in tenths(0, 1)]
+    event = {"t_ns": 0, "kind": "mps_clients_hidden", "source": "nvml", "subject": "GPU-1", "message": ""}
+    found = analyze(recording(1, [*ours, *served], gpus=gpus, gpu_process=lists, event=[event]))
+    assert uses_ns(found, "GPU-1") == {"busy": 800 * MS, "gap": 200 * MS}
+    assert any("MPS" in note for note in found.notes)
+
+
 def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen_on_another_gpu() -> None:
     """The host shows us our pids, so those it does not show are not ours."""
     gpus = [Gpu(uuid, "Test GPU", HOST, i, memory_reserved_bytes=BARE) for i, uuid in enumerate((GPU, "GPU-1"))]

@@ -1,7 +1,9 @@
 """The NVML collector and who is on a GPU: kinds, memory, utilization, and which processes are the run's."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +367,45 @@ def test_a_proc_that_is_not_ours_tells_nothing(proc: Callable[..., Proc], tmp_pa
     (tmp_path / "self").unlink()
     (tmp_path / "self").symlink_to("3")
     assert Family(10, proc=made).member(20).in_run is None
+
+
+# MPS.
+
+
+@pytest.fixture
+def mps_server(tmp_path: Path) -> Iterator[int]:
+    """A process that the kernel calls what the server of MPS is called; its pid."""
+    program = tmp_path / "nvidia-cuda-mps-server"
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o700)
+    process = subprocess.Popen([program], stdin=subprocess.PIPE)
+    while Path(f"/proc/{process.pid}/comm").read_text().strip() != "nvidia-cuda-mps":
+        time.sleep(0.01)
+    yield process.pid
+    process.communicate()
+
+
+def test_a_server_of_mps_without_its_clients_is_nobody(observe: Observe, mps_server: int) -> None:
+    """The driver tells of the server alone: the clients may be the run's or not, so whose it is is null, and that is said once."""
+    gpu = Gpu(processes=[Process(pid=mps_server, memory_bytes=GIB, sm_util_pct=50)])
+    scenario = Scenario(gpus=[gpu])
+    seen = observe(scenario, polled(1, 2, 3))
+    assert [(row["pid"], row["in_run"]) for row in seen.gpu_process] == [(mps_server, None)] * 3
+    assert seen.column("run_processes") == [None] * 3
+    ((kind, message, subject),) = seen.events
+    assert (kind, subject) == ("mps_clients_hidden", scenario.uuid(0))
+    assert "shared through MPS" in message
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_server_of_mps_belongs_to_whom_it_serves(
+    observe: Observe, mps_server: int, tmp_path: Path, mine: bool
+) -> None:
+    """Where the driver lists the clients, it is the run's if one of them is."""
+    pid_file = tmp_path / "pid"
+    client = Process(pid_file=pid_file, kinds="m") if mine else Process(pid=os.getpid(), kinds="m")
+    gpu = Gpu(processes=[Process(pid=mps_server), client])
+    body = f"child = bench.child({str(pid_file)!r})\n{polled(1)}\nchild.communicate()"
+    seen = observe(Scenario(gpus=[gpu]), body)
+    assert [row["in_run"] for row in seen.gpu_process] == [mine, mine]
+    assert seen.kinds() == ["mps_seen"]
