@@ -73,12 +73,14 @@ def in_inner_namespace() -> bool:
 class Member(NamedTuple):
     """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told.
 
-    A server of MPS works for its clients, whoever they are, so by itself it belongs to nobody.
+    A server of MPS works for its clients, whoever they are, so by itself it belongs to nobody. Where the driver tells the host's pids, `pid`
+    is what a process of the run is called here.
     """
 
     start_time_ns: int | None = None
     in_run: bool | None = None
     serves_mps: bool = False
+    pid: int | None = None
 
 
 class Family:
@@ -86,6 +88,10 @@ class Family:
 
     A pid and its start are remembered: a process stays in the tree, because the recorder adopts its orphans, and a reused pid has another
     start.
+
+    Attributes:
+        unknown: why it cannot be told whose any process is, or an empty string.
+        outer: the driver's pids are the host's, and so is /proc, in which they are found.
     """
 
     def __init__(
@@ -97,15 +103,21 @@ class Family:
         attached: _proc.Attached | None = None,
     ) -> None:
         """Take the recorder's pid, whether the driver's pids are pids here, and what belongs to the run from outside."""
-        self._attached = attached or _proc.Attached()
-        self._root_pid = root_pid
         self._proc = proc or _proc.Proc()
-        self._visible = visible and not self._proc.why_not()
+        outer_pid = None if visible else self._proc.outer_pid()
+        self.outer = outer_pid is not None
+        self.unknown = ""
+        if not visible and not self.outer:
+            self.unknown = "this driver shows containers the host's pids"
+        elif not self.outer:
+            self.unknown = self._proc.why_not()
+        self._attached = attached or _proc.Attached()
+        self._root_pid = root_pid if outer_pid is None else outer_pid
         self._known: dict[int, tuple[int, Member]] = {}
 
     def member(self, pid: int) -> Member:
         """What is known of a process at this moment."""
-        if not self._visible:
+        if self.unknown:
             return Member()
         stat = self._proc.stat(pid)
         known = self._known.get(pid)
@@ -113,14 +125,17 @@ class Family:
             return known[1] if known else Member()  # it has just ended, or cannot be seen from here
         if known and known[0] == stat.start_ticks:
             return known[1]
-        member = Member(_proc.start_time_ns(stat.start_ticks), self._descends(stat), stat.name == MPS_SERVER)
+        in_run = self._descends(stat)
+        here = self._proc.inner_pid(pid) if self.outer and in_run else None
+        member = Member(_proc.start_time_ns(stat.start_ticks), in_run, stat.name == MPS_SERVER, here)
         if member.in_run is not None:
             self._known[pid] = (stat.start_ticks, member)
         return member
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop what is remembered of processes that are on no GPU any more."""
-        for pid in self._known.keys() - pids:
+        gone = [pid for pid, (_, member) in self._known.items() if pid not in pids and member.pid not in pids]
+        for pid in gone:
             del self._known[pid]
 
     def _descends(self, stat: _proc.Stat) -> bool | None:
@@ -208,7 +223,7 @@ class ProcessPoller(Paced):
                     time_ns,
                     mono_ns,
                     self.device.uuid,
-                    pid,
+                    pid if member.pid is None else member.pid,
                     member.start_time_ns,
                     _served(clients) if member.serves_mps else member.in_run,
                     kind,

@@ -24,7 +24,7 @@ from gpucost.collectors._nvml_library import (
     describe,
 )
 from gpucost.collectors._nvml_periods import changes_apart_ns, number_reader
-from gpucost.collectors._nvml_processes import ProcessPoller, in_inner_namespace, trust
+from gpucost.collectors._nvml_processes import Family, ProcessPoller, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import GpuReader, Seldom
 from gpucost.collectors._nvml_samples import SampleDrain
 from gpucost.collectors.base import DriverMeter, SourceUnavailable
@@ -108,9 +108,17 @@ def _namespace(version: str) -> Iterator[dict[str, str]]:
     if not in_inner_namespace():
         return
     seen = trust(version, inner_namespace=True)
+    family = Family(os.getpid(), visible=seen.pids)
     advice = "run with the host's PID namespace (--pid=host), or with driver 570.86 or newer"
-    if not seen.pids:
-        yield _finding(MISSING, "processes", "this driver shows containers the host's pids", advice)
+    if family.outer:
+        yield _finding(
+            NOTE, "processes", "this driver shows containers the host's pids; they are found in the host's /proc"
+        )
+    elif not seen.pids:
+        yield _finding(MISSING, "processes", family.unknown, advice)
+    elif family.unknown:
+        text = f"{family.unknown}: whose the processes on the GPUs are cannot be told"
+        yield _finding(MISSING, "processes", text, "mount the /proc of this PID namespace (unshare --mount-proc)")
     elif not (seen.samples and seen.memory):
         text = "in a container this driver gives process lists, but not each process's share of the work"
         yield _finding(MISSING, "processes", text, advice)

@@ -161,13 +161,12 @@ class NvmlCollector:
         held, sampled = self._choose(context, devices)
         chosen = [device for device in devices if device.uuid in sampled]
         context.describe("gpus", [{**device.facts, "held": device.uuid in held} for device in chosen])
-        inner = in_inner_namespace()
-        self._trust = trust(versions.get("driver", ""), inner_namespace=inner)
-        self._family = Family(
-            context.root_pid,
-            visible=self._trust.pids,
-            attached=_proc.Attached(context.attached_pids, context.attached_names),
-        )
+        self._trust = trust(versions.get("driver", ""), inner_namespace=in_inner_namespace())
+        # A pid to attach is one of ours, and is not looked for among the host's.
+        attached = _proc.Attached(context.attached_pids if self._trust.pids else (), context.attached_names)
+        self._family = Family(context.root_pid, visible=self._trust.pids, attached=attached)
+        if self._family.outer:
+            self._trust = Trust()
         periods = {FAST: self._fast_ns, PROCESSES: self._processes_ns, SAMPLES: _SAMPLES_NS}
         self._pacers = {tier: Pacer(period_ns, context.call_budget_pct / 100) for tier, period_ns in periods.items()}
         self._sampled = [_Sampled(one, context, self._tallies.setdefault(one.uuid, Tally())) for one in chosen]
@@ -175,10 +174,9 @@ class NvmlCollector:
             self._open_device(context, nvml, one)
         self._start_threads(context, nvml, devices)
         self._strays = self._open_strays(nvml, [device for device in devices if device.uuid not in sampled])
-        if not self._trust.pids:
+        if self._family.unknown:
             context.report(
-                "processes_unknown",
-                "this driver shows containers the host's pids: which processes are the run's is unknown",
+                "processes_unknown", f"{self._family.unknown}: which processes on the GPUs are the run's is unknown"
             )
 
     def _start_threads(self, context: Context, nvml: Nvml, devices: Sequence[Device]) -> None:

@@ -48,8 +48,7 @@ class Timeline:
     def integral(self, from_ns: int, to_ns: int) -> int:
         """The exact integral: value x nanoseconds."""
         starts = (min(from_ns, self.times_ns[0]), *self.times_ns[1:])
-        ends = (*self.times_ns[1:], max(to_ns, self.times_ns[-1]))
-        spans = zip(starts, ends, self.values, strict=True)
+        spans = zip(starts, (*self.times_ns[1:], max(to_ns, self.times_ns[-1])), self.values, strict=True)
         return sum(value * max(0, min(end, to_ns) - max(start, from_ns)) for start, end, value in spans)
 
     def mean(self, from_ns: int, to_ns: int) -> int:
@@ -73,6 +72,7 @@ class Process:
         memory_bytes: null: the driver does not say.
         sm_util_pct: what the per-process samples say; the driver lists only samples above zero.
         sample_pid: what the samples call it, where they speak of another PID namespace than the lists; 0: the same.
+        elsewhere: the pid in the file is one of another namespace than the caller's: it is not asked whether it lives.
     """
 
     pid: int = 0
@@ -82,6 +82,7 @@ class Process:
     sm_util_pct: Steps = 0
     memory_util_pct: Steps = 0
     sample_pid: int = 0
+    elsewhere: bool = False
     start_s: float | None = None
     end_s: float | None = None
 
@@ -90,10 +91,11 @@ class Process:
         who = f"pid_file={quote(str(self.pid_file))}" if self.pid_file else f"pid={self.pid}"
         parts = [f"process {who} kinds={self.kinds} memory={-1 if self.memory_bytes is None else self.memory_bytes}"]
         parts += [f"sample_pid={self.sample_pid}"] if self.sample_pid else []
+        parts += ["elsewhere=1"] if self.elsewhere else []
         parts += [f"start={ns(self.start_s)}"] if self.start_s is not None else []
         parts += [f"end={ns(self.end_s)}"] if self.end_s is not None else []
-        sm, mem = Timeline.of(self.sm_util_pct, 1000), Timeline.of(self.memory_util_pct, 1000)
-        return [" ".join(parts), f"series sm {sm.text()}", f"series mem {mem.text()}"]
+        used = {"sm": self.sm_util_pct, "mem": self.memory_util_pct}
+        return [" ".join(parts), *(f"series {name} {Timeline.of(steps, 1000).text()}" for name, steps in used.items())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +355,7 @@ class Event:
 
     def line(self) -> str:
         """As the library reads it."""
-        instance = [f"gi={self.gi}"] if self.gi is not None else []
-        instance += [f"ci={self.ci}"] if self.ci is not None else []
+        instance = [f"{name}={value}" for name, value in (("gi", self.gi), ("ci", self.ci)) if value is not None]
         return " ".join([f"event gpu={self.gpu} at={ns(self.at_s)} type={self.kind} data={self.data}", *instance])
 
 
