@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, tenths, uses_ns
+from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, stage, tenths, uses_ns
 from gpucost.analyzers import analyze
 from gpucost.manifest import Gpu
 
@@ -160,6 +160,14 @@ def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen() -> None:
     found = analyze(recording(2, series, gpu_process=lists))
     assert uses_ns(found) == {"busy": 800 * MS, "foreign": 800 * MS, "gap": 400 * MS}
     assert any("count as foreign" in note for note in found.notes)
+
+
+def test_process_rows_without_a_time_say_nothing() -> None:
+    """Damage: the list was never polled at a time that is known, and stages that are open together share without it."""
+    lost = {**gpu_process(0, 7, in_run=True, sm=50.0), "t_ns": None}
+    spans = [stage(name, 0, 1, pid=pid) for name, pid in (("plan", 7), ("execute", 8))]
+    found = analyze(recording(1, gpu_rows(tenths(0, 1), 80.0, poll=False), gpu_process=[lost], stage=spans))
+    assert sum(uses_ns(found).values()) == S
 
 
 def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> None:
