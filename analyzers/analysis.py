@@ -53,6 +53,7 @@ class _Run:
     visible_hosts: set[str]
     lost: dict[str, list[int]]
     mps_hides: set[str]
+    silent: set[str]
 
     @property
     def segments(self) -> Segments:
@@ -124,7 +125,8 @@ def _read(recording: Recording, settings: Settings) -> _Run:
         process_rows=rows_of(gpu_process, "gpu_uuid"),
         visible_hosts=distinct_texts(gpu_process[placed], "host"),
         lost=quality.lost_times(recording.frames.get("event")),
-        mps_hides=quality.hidden_by_mps(recording.frames.get("event")),
+        silent=quality.subjects_of(recording.frames.get("event"), quality.GPU_SILENT),
+        mps_hides=quality.subjects_of(recording.frames.get("event"), quality.MPS_CLIENTS_HIDDEN),
     )
 
 
@@ -155,7 +157,7 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     cube = share_exactly(run.leaves, weights, durations(used, edges), paths)
     joules = share(run.leaves, weights, energy.by_segment, paths)
     closed = run.recording.end_basis == "exit" or run.recording.live
-    unknown = quality.unknown_of(used, ticks, run.lost.get(gpu.uuid, []), closed=closed)
+    unknown = quality.unknown_of(used, ticks, run.lost.get(gpu.uuid, []), closed=closed, silent=gpu.uuid in run.silent)
     return GpuResult(
         uuid=gpu.uuid,
         held_ns=run.end_ns,

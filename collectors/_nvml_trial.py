@@ -175,7 +175,10 @@ class _Trial:
             [_UTILIZATION],
             lambda at: [_plain(name, _MAX_PERCENT, 1)(i) for name, i in zip(both, at, strict=True)],
         )
-        self._try(["memory_used_bytes"], _MEMORY, lambda at: [_MemoryUsed(self.reader, *at)])
+        if self._device.shares_memory:
+            self.reader.unavailable["memory_used_bytes"] = "shared with the CPU, and the driver says 0 bytes"
+        else:
+            self._try(["memory_used_bytes"], _MEMORY, lambda at: [_MemoryUsed(self.reader, *at)])
         self._settle("sm_clock_mhz", _SM_CLOCK, _plain("sm_clock_mhz", _MAX_MHZ))
         self._settle("memory_clock_mhz", [_MEMORY_CLOCK], _plain("memory_clock_mhz", _MAX_MHZ))
         self._settle("pstate", [_PSTATE], _plain("pstate", _LAST_PSTATE))
@@ -203,7 +206,7 @@ class _Trial:
             if isinstance(way, _Field):
                 reason = self.fields.offer(column, way.field_id, way.scope, make).reason
                 if not reason and way.scope == _MODULE:
-                    self.reader.notes.append(f"{column} is of the whole module, CPU included")
+                    self.reader.of_module.append(column)
             else:
                 reason = self._offer([column], way, lambda at: [make(at[0])])
             if not reason:

@@ -23,6 +23,7 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
+from gpucost.collectors._nvml_limits import VGPU_GUEST, module_note
 from gpucost.collectors._nvml_periods import changes_apart_ns, number_reader
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import GpuReader, Seldom
@@ -32,7 +33,7 @@ from gpucost.collectors.base import DriverMeter, SourceUnavailable
 _TICK_NS = 100_000_000
 _TIMES = 20  # that each call is made
 _SETTLE_S = 0.65  # in which the driver collects samples to tell their period from
-_VIRTUAL = {1: "passed through to this virtual machine", 2: "vGPU guest", 3: "vGPU host", 4: "vSGA host"}
+_VIRTUAL = {1: "passed through to this virtual machine", VGPU_GUEST: "vGPU guest", 3: "vGPU host", 4: "vSGA host"}
 _NOT_FOR_US = describe(NO_PERMISSION)
 
 OK, MISSING, NOTE = "ok", "missing", "note"
@@ -196,13 +197,13 @@ def _of_gpu(
         yield _finding(OK, title, "utilization, memory, power, energy, clocks and processes can be measured")
     for name, why in absent.items():
         yield _finding(NOTE, title, f"{name}: {why}")
-    for note in reader.notes:
-        yield _finding(NOTE, title, note)
+    if reader.of_module:
+        yield _finding(NOTE, title, module_note(reader))
     if device.identity.mig_enabled:
         yield _finding(NOTE, title, "in MIG mode: utilization, processes and memory are those of its MIG devices")
     if nvml.attempt("nvmlDeviceGetPersistenceMode", device.handle) == 0:
         text = "persistence mode is off: the first recorder wakes the GPU, which takes seconds and power"
         yield _finding(NOTE, title, text, "nvidia-smi -pm 1, or run nvidia-persistenced")
-    virtual = _VIRTUAL.get(nvml.attempt("nvmlDeviceGetVirtualizationMode", device.handle) or 0)
+    virtual = _VIRTUAL.get(device.virtualization or 0)
     if virtual:
         yield _finding(NOTE, title, virtual)

@@ -21,6 +21,7 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
+from gpucost.collectors._nvml_limits import limits
 from gpucost.collectors._nvml_pacing import Paced, Pacer, Retry
 from gpucost.collectors._nvml_periods import PeriodFinder
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, Trust, in_inner_namespace, trust
@@ -220,18 +221,11 @@ class NvmlCollector:
         return True
 
     def _tell_limits(self, context: Context, one: _Sampled) -> None:
-        """One event that says what this device cannot tell, and why."""
+        """Say what this device cannot tell, and why."""
         if one.reader is None:
             return
-        reasons: dict[str, list[str]] = {}
-        for column, reason in one.reader.unavailable.items():
-            reasons.setdefault(reason, []).append(column)
-        if one.poller is not None and one.poller.unavailable:
-            reasons.setdefault(one.poller.unavailable, []).append("processes")
-        parts = [f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items()]
-        parts += one.reader.notes
-        if parts:
-            context.report("metric_unavailable", f"{one.device.title}: {'; '.join(parts)}", subject=one.device.uuid)
+        for kind, text in limits(one.device, one.reader, one.poller, one.drain):
+            context.report(kind, f"{one.device.title}: {text}", subject=one.device.uuid)
 
     def _open_strays(self, nvml: Nvml, devices: Sequence[Device]) -> list[ProcessPoller]:
         """The GPUs that the run does not hold, in case it uses one all the same."""

@@ -178,6 +178,8 @@ def _energy_basis(material: Material, gpus: list[GpuRow], *, simulated: bool) ->
     apart = [abs(value) for value in differences if value is not None]
     if apart:
         text += f"; counter and integral differ by {max(apart):.1f} %"
+    if "power_of_module" in set(material.recording.frames["event"]["kind"]):
+        text += "; of the whole module, CPU included, where the GPU has none of its own"
     basis = kinds[0] if len(set(kinds)) == 1 else "mixed"
     return Basis("energy", "simulated" if simulated and basis != "unknown" else basis, text)
 

@@ -221,9 +221,9 @@ def test_a_module_that_tells_only_its_sum_is_said_to(observe: Observe) -> None:
     assert seen.column("power_w") == [450, 450]
     assert seen.column("power_average_w") == [450, 450]
     assert seen.column("energy_j") == [0, 450]
-    (message,) = seen.messages("metric_unavailable")
-    assert "power_w is of the whole module" in message
-    assert "energy_j is of the whole module" in message
+    (message,) = seen.messages("power_of_module")
+    assert message.endswith(": power_w, power_average_w, energy_j are of the whole module, CPU included")
+    assert seen.kinds() == ["power_of_module"]
 
 
 def test_energy_without_its_field_comes_from_the_older_call(observe: Observe) -> None:

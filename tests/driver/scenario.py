@@ -436,7 +436,7 @@ def garbage(
 
     Args:
         what: `util`, `memory_util`, `memory`, `power`, `power_average`, `energy`, `sm_clock`, `memory_clock`, `temperature`, `pstate`, `reasons`,
-            `pcie_tx`, `pcie_rx`, `process_pid`, `process_memory`, `process_sm` or `process_mem`.
+            `pcie_tx`, `pcie_rx`, `process_pid`, `process_memory`, `process_sm`, `process_mem` or `virtualization`.
         value: what the driver says instead.
         gpu: on this GPU only.
         from_s: from this second on.
