@@ -12,8 +12,8 @@ LONGEST_S = 10.0  # however dear, a call is made at least this often
 _PATIENCE = 3  # ticks over budget before anything changes: one slow call is no reason
 _REVIEW = 16  # ticks between two looks at a tier that has been thinned out
 _SMOOTHING = 0.25
-_RETRY_NS = 1_000_000_000
-_LONGEST_RETRY_NS = 60 * _RETRY_NS
+_RETRY_NS = 900_000_000  # a little less than the distance of ticks at 1 Hz, which are never quite on time
+_LONGEST_RETRY_NS = 60_000_000_000
 _JUMP = 4  # a cost counts for no more than so many times what it was so far
 
 
