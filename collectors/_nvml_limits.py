@@ -10,6 +10,15 @@ from gpucost.collectors._nvml_samples import SampleDrain
 VGPU_GUEST = 2
 """NVML's virtualization mode of a virtual GPU, seen from the machine that it was given to."""
 
+MPS_TEXTS = {
+    "server": (
+        "mps_clients_hidden",
+        "it is shared through MPS, and the driver lists the server alone: whose work it does is unknown",
+    ),
+    "clients": ("mps_seen", "it is shared through MPS; its server works for the clients that are listed"),
+}
+"""Kind and text of the event, by `ProcessPoller.mps`."""
+
 
 def limits(
     device: Device, reader: GpuReader, poller: ProcessPoller | None, drain: SampleDrain | None

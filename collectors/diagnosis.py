@@ -23,7 +23,7 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
-from gpucost.collectors._nvml_limits import VGPU_GUEST, module_note
+from gpucost.collectors._nvml_limits import MPS_TEXTS, VGPU_GUEST, module_note
 from gpucost.collectors._nvml_periods import changes_apart_ns, number_reader
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import GpuReader, Seldom
@@ -134,12 +134,7 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
     for turn in range(_TIMES):
         reader.read(0, turn * 2 * _TICK_NS, lambda what, code: None, watch=True)  # noqa: ARG005 (what fails now was told by the trial)
     missing = dict(reader.unavailable)
-    if not device.identity.mig_enabled:
-        poller = ProcessPoller(nvml, device, trust(version, inner_namespace=in_inner_namespace()), Tally())
-        for _ in range(_TIMES):
-            poller.listed()
-        if poller.unavailable:
-            missing["processes"] = poller.unavailable
+    mps = _processes(nvml, device, version, missing)
     periods = _periods(nvml, device, drain, settled)
     absent = {name: why for name, why in reader.absent.items() if why != _NOT_FOR_US}
     missing |= {name: why for name, why in reader.absent.items() if why == _NOT_FOR_US}
@@ -147,6 +142,8 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         absent["buffered samples"] = "not kept by this driver"
     reader.close()
     findings.extend(_of_gpu(nvml, device, reader, missing, absent))
+    if mps:
+        findings.append(_finding(NOTE, device.title, MPS_TEXTS[mps][1]))
     measured = sorted({column for label in _labels(reader) for column in label.split(", ")} - set(missing))
     return {
         **{
@@ -159,6 +156,20 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         "absent": absent,
         "update_periods_ms": {name: round(ns / 1e6, 1) for name, ns in periods.items()},
     }
+
+
+def _processes(nvml: Nvml, device: Device, version: str, missing: dict[str, str]) -> str:
+    """Ask for the process lists, and add why there are none to what is missing; whether work goes through MPS, as `ProcessPoller.mps` says it."""
+    if device.identity.mig_enabled:
+        return ""
+    seen = trust(version, inner_namespace=in_inner_namespace())
+    poller = ProcessPoller(nvml, device, seen, Tally())
+    for _ in range(_TIMES):
+        poller.listed()
+    if poller.unavailable:
+        missing["processes"] = poller.unavailable
+    poller.poll(time.time_ns(), time.monotonic_ns(), Family(os.getpid(), visible=seen.pids))
+    return poller.mps
 
 
 def _labels(reader: GpuReader) -> Iterator[str]:

@@ -21,7 +21,7 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
-from gpucost.collectors._nvml_limits import limits
+from gpucost.collectors._nvml_limits import MPS_TEXTS, limits
 from gpucost.collectors._nvml_pacing import Paced, Pacer, Retry
 from gpucost.collectors._nvml_periods import PeriodFinder
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, Trust, in_inner_namespace, trust
@@ -41,13 +41,6 @@ _SAMPLES_NS = _NS  # rings of some cards hold 2.4 s of power
 _TALLY_EVERY_NS = 60 * _NS
 _PUBLISH_FIRST, _PUBLISH_EVERY = 10, 60  # drains of the samples tier, which are a second apart
 _STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
-_MPS = {
-    "server": (
-        "mps_clients_hidden",
-        "it is shared through MPS, and the driver lists the server alone: whose work it does is unknown",
-    ),
-    "clients": ("mps_seen", "it is shared through MPS; its server works for the clients that are listed"),
-}
 _PROCESSES_AT = COLUMN["processes"]
 _RUN_PROCESSES_AT = COLUMN["run_processes"]
 
@@ -406,7 +399,7 @@ class NvmlCollector:
         """Say once that work goes through MPS, and what that hides."""
         if poller.mps and poller.mps not in one.mps_told:
             one.mps_told.add(poller.mps)
-            kind, text = _MPS[poller.mps]
+            kind, text = MPS_TEXTS[poller.mps]
             context.report(kind, f"{one.device.title}: {text}", subject=one.device.uuid)
 
     def _look_for_strays(self, context: Context) -> set[int]:

@@ -1,9 +1,7 @@
 """The NVML collector and who is on a GPU: kinds, memory, utilization, and which processes are the run's."""
 
 import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -370,19 +368,6 @@ def test_a_proc_that_is_not_ours_tells_nothing(proc: Callable[..., Proc], tmp_pa
 
 
 # MPS.
-
-
-@pytest.fixture
-def mps_server(tmp_path: Path) -> Iterator[int]:
-    """A process that the kernel calls what the server of MPS is called; its pid."""
-    program = tmp_path / "nvidia-cuda-mps-server"
-    program.write_text("#!/bin/sh\nread line\n")
-    program.chmod(0o700)
-    process = subprocess.Popen([program], stdin=subprocess.PIPE)
-    while Path(f"/proc/{process.pid}/comm").read_text().strip() != "nvidia-cuda-mps":
-        time.sleep(0.01)
-    yield process.pid
-    process.communicate()
 
 
 def test_a_server_of_mps_without_its_clients_is_nobody(observe: Observe, mps_server: int) -> None:

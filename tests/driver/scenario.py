@@ -42,13 +42,13 @@ class Timeline:
 
     def at(self, t_ns: int) -> int:
         """The value at an instant."""
-        index = sum(1 for time in self.times_ns[1:] if time <= t_ns)
-        return self.values[index]
+        return self.values[sum(1 for time in self.times_ns[1:] if time <= t_ns)]
 
     def integral(self, from_ns: int, to_ns: int) -> int:
         """The exact integral: value x nanoseconds."""
-        starts = (min(from_ns, self.times_ns[0]), *self.times_ns[1:])
-        spans = zip(starts, (*self.times_ns[1:], max(to_ns, self.times_ns[-1])), self.values, strict=True)
+        inner = self.times_ns[1:]
+        starts, ends = (min(from_ns, self.times_ns[0]), *inner), (*inner, max(to_ns, self.times_ns[-1]))
+        spans = zip(starts, ends, self.values, strict=True)
         return sum(value * max(0, min(end, to_ns) - max(start, from_ns)) for start, end, value in spans)
 
     def mean(self, from_ns: int, to_ns: int) -> int:
@@ -64,13 +64,12 @@ class Timeline:
 class Process:
     """A process on a GPU from `start_s` to `end_s` (null: for all time).
 
-    Give `pid`, or `pid_file`: a path in which the pid will be found as text. A process from a file is on the GPU while the file names a
-    living process, so a test can make the command that it records a GPU process (`sh -c 'echo $$ > FILE; exec ...'`).
+    Give `pid`, or `pid_file`: a path in which the pid will be found as text. Such a process is on the GPU while the file names a living one.
 
     Attributes:
         kinds: some of `c` (compute), `g` (graphics), `m` (MPS client); one process may be in several lists.
         memory_bytes: null: the driver does not say.
-        sm_util_pct: what the per-process samples say; the driver lists only samples above zero.
+        sm_util_pct: what the per-process samples say, which are those above zero.
         sample_pid: what the samples call it, where they speak of another PID namespace than the lists; 0: the same.
         elsewhere: the pid in the file is one of another namespace than the caller's: it is not asked whether it lives.
     """

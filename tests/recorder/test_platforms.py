@@ -4,8 +4,6 @@ One recording has one device of each kind; each test looks at what was recorded 
 """
 
 import os
-import subprocess
-import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -144,22 +142,10 @@ def scenario(here, server):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A process that the kernel calls what the server of MPS is called; its pid."""
-    program = tmp_path_factory.mktemp("mps") / "nvidia-cuda-mps-server"
-    program.write_text("#!/bin/sh\nread line\n")
-    program.chmod(0o700)
-    process = subprocess.Popen([program], stdin=subprocess.PIPE)
-    time.sleep(0.1)
-    yield process.pid
-    process.communicate()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, driver_build, server):
+def run(tmp_path_factory, driver_build, mps_server):
     """The run directory of the one recording."""
     folder = tmp_path_factory.mktemp("platforms")
-    path = scenario(folder / "here", server).write(folder / "scenario.txt")
+    path = scenario(folder / "here", mps_server).write(folder / "scenario.txt")
     environ = {**os.environ, "LD_LIBRARY_PATH": str(driver_build(())), "GPUCOST_DRIVER_SCENARIO": str(path)}
     line = ["sh", "-c", f"echo $$ > {folder / 'here'}; exec sleep 3"]
     done = record(folder / "runs", *line, options=["--price", "3.60", "--gpus", "all", "--hz", "5"], env=environ)
