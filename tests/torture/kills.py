@@ -15,14 +15,32 @@ from driver.build import NoCompilerError
 from gpucost import rundir
 from gpucost.errors import GpucostError
 from gpucost.report import load_report
+from gpucost.store.compact import MERGE_COUNT
 from gpucost.store.layout import list_host
+from gpucost.store.parquet import TEMPORARY_PREFIX
 from gpucost.store.reader import load
 from gpucost.store.recover import recover
-from recording_tools import children, command_line, run_folders, with_environment
+from recording_tools import children, command_line, of_session, run_folders, with_environment
 from torture import shim
 from torture.rows import Row, distribution, side_by_side
 
-PHASES = ("start", "sampling", "rotation", "sealing", "compaction", "exit")
+PHASES = ("start", "sampling", "any moment", "rotation", "sealing", "merging", "compaction", "exit")
+SEALED = ("sealing", "merging", "compaction", "exit")
+"""Where a child of the recorder's seals, and can be struck too."""
+
+COMMAND_S = {"start": 1.0, "sampling": 4.5, "any moment": 12.0, "rotation": 4.0, "sealing": 5.0, "merging": 12.0}
+WITHIN_S = {
+    "start": 1.2,
+    "sampling": 2.5,
+    "any moment": 11.5,
+    "rotation": 0.6,
+    "sealing": 0.5,
+    "merging": 0.25,
+    "compaction": 1.0,
+    "exit": 2.0,
+}
+SEALER_S = 0.4
+_SHOWS = {"sampling": "*/host=*/journal/gpu.*.jsonl", "rotation": "*/host=*/journal/gpu.*.2.jsonl"}
 VICTIMS = ("recorder", "sealer", "group")
 MAY_LOSE_S = 2.0
 MARK = "GPUCOST_TORTURE"
@@ -46,17 +64,25 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of it; `lost_s` is None when the command had not begun, so that there was nothing to lose."""
+    """What came of it.
+
+    `lost_s` is None when the command had not begun, so that there was nothing to lose. `midway`: a part and those that it replaces were there.
+    """
 
     plan: Plan
     lost_s: float | None
     failures: list[str]
+    midway: bool = False
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Whom to strike in which phase."""
+    return [(phase, victim) for phase in PHASES for victim in VICTIMS if victim != "sealer" or phase in SEALED]
 
 
 def plans(folder: Path, times: int, seed: int) -> list[Plan]:
     """As many kills as asked for, over all phases and victims in turn; the sealing child lives only where something is sealed."""
-    pairs = [(phase, victim) for phase in PHASES for victim in VICTIMS if victim != "sealer" or phase in PHASES[3:]]
-    chosen = (pairs[number % len(pairs)] for number in range(times))
+    chosen = (pairs()[number % len(pairs())] for number in range(times))
     return [Plan(folder / f"{n:04}", phase, victim, seed + n) for n, (phase, victim) in enumerate(chosen)]
 
 
@@ -74,13 +100,14 @@ def kill_once(plan: Plan) -> Outcome:
 
 def _try(plan: Plan, folder: Path, chance: random.Random) -> Outcome | None:
     runs, note, mark = folder / "runs", folder / "note", f"{MARK}={folder}"
-    seconds = {"start": 1.0, "sampling": chance.uniform(2.5, 4.5), "rotation": 4.0, "sealing": 5.0}.get(plan.phase, 1.7)
+    seconds = COMMAND_S.get(plan.phase, 1.7)
     command = [sys.executable, "-S", "-E", "-c", _COMMAND, str(note), str(seconds)]
     options = ["-q", "--gpus", "sim:h100:2"]
-    if plan.phase == "start":
+    if plan.phase in ("start", "any moment"):
         line = command_line(runs, *command, options=options)
     else:
-        line = [sys.executable, _RECORDER, "0.7", "--runs", str(runs), *options, "--", *command]
+        age = f"0.3:{MERGE_COUNT + 1}" if plan.phase == "merging" else "0.7"
+        line = [sys.executable, _RECORDER, age, "--runs", str(runs), *options, "--", *command]
     environ = {**os.environ, **_wide_windows(plan, runs), MARK: str(folder)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(line, env=environ, start_new_session=True, **quiet) as recorder:
@@ -88,15 +115,17 @@ def _try(plan: Plan, folder: Path, chance: random.Random) -> Outcome | None:
         if struck_ns is None:
             recorder.wait(60)
             return None
+        midway = _midway(runs)
         recorder.wait(60)
-    failures = _wait_for_the_rest(mark)
+    failures = _wait_for_the_rest(mark, recorder.pid)
     lost_s = _look(runs, note, struck_ns, plan, failures)
-    return Outcome(plan, lost_s, [f"{plan.phase}/{plan.victim} (seed {plan.seed}): {failure}" for failure in failures])
+    told = [f"{plan.phase}/{plan.victim} (seed {plan.seed}): {failure}" for failure in failures]
+    return Outcome(plan, lost_s, told, midway)
 
 
 def _wide_windows(plan: Plan, runs: Path) -> dict[str, str]:
     """For every second kill of a sealer: what lies between two of its steps is made so long that a kill falls there."""
-    if plan.phase not in PHASES[3:] or plan.seed % 2:
+    if plan.phase not in SEALED or (plan.seed // len(pairs())) % 2:
         return {}
     try:
         return shim.environment(under=runs, call="rename,unlink", sleep_ms=60)
@@ -110,8 +139,8 @@ def _strike(plan: Plan, recorder: subprocess.Popen, runs: Path, chance: random.R
         if recorder.poll() is not None:
             return None
         time.sleep(0.005)
-    width = {"start": 1.2, "sampling": 2.5, "rotation": 0.6, "sealing": 0.5, "compaction": 1.0, "exit": 2.0}[plan.phase]
-    time.sleep(chance.uniform(0, 0.4 if plan.victim == "sealer" else width))
+    width = WITHIN_S[plan.phase]
+    time.sleep(chance.uniform(0, min(width, SEALER_S) if plan.victim == "sealer" else width))
     if recorder.poll() is not None:
         return None
     try:
@@ -128,15 +157,15 @@ def _strike(plan: Plan, recorder: subprocess.Popen, runs: Path, chance: random.R
 
 def _ready(plan: Plan, pid: int, runs: Path) -> int | None:
     """The pid to strike at if the recording is in the phase, else None."""
-    if plan.phase == "start":
+    if plan.phase in ("start", "any moment"):
         return pid
-    if plan.phase == "sampling":
-        return pid if any(runs.glob("*/host=*/journal/gpu.*.jsonl")) else None
-    if plan.phase == "rotation":
-        return pid if any(runs.glob("*/host=*/journal/gpu.*.2.jsonl")) else None
+    if plan.phase in _SHOWS:
+        return pid if any(runs.glob(_SHOWS[plan.phase])) else None
     if plan.phase == "sealing":
         begun = any(runs.glob("*/host=*/*/*part-*"))  # not while the child still loads what it needs
         return _own(pid, b"gpucost.store.seal") if begun else None
+    if plan.phase == "merging":
+        return _own(pid, b"gpucost.store.seal") if _merging(runs) else None
     sealer = _own(pid, b"gpucost.recorder.epilogue")
     if plan.phase == "compaction" and sealer is not None:  # once every segment is a part, the parts are merged
         left = any(runs.glob("*/host=*/journal/*.jsonl"))
@@ -154,9 +183,40 @@ def _own(pid: int, module: bytes) -> int | None:
     return None
 
 
-def _wait_for_the_rest(mark: str) -> list[str]:
+def _merging(runs: Path) -> bool:
+    """Whether the dozen parts of some table become one: the new one is being written, or is there beside them."""
+    for table in runs.glob("*/host=*/gpu*"):
+        names = [path.name for path in table.iterdir()]
+        parts = [found for name in names if (found := rundir.parse_part(name))]
+        if any(last > first for _, first, last in parts):
+            return True
+        if len(parts) >= MERGE_COUNT and any(name.startswith(TEMPORARY_PREFIX) for name in names):
+            return True
+    return False
+
+
+def _midway(runs: Path) -> bool:
+    """Whether a merged part, or one that is being written, is there together with what it is made of."""
+    for table in runs.glob("*/host=*/*/"):
+        names = [path.name for path in table.iterdir()]
+        parts = [found for name in names if (found := rundir.parse_part(name))]
+        merged = [found for found in parts if found[2] > found[1]]
+        if any(
+            one[0] == writer and first <= one[1] and one[2] <= last
+            for writer, first, last in merged
+            for one in parts
+            if one != (writer, first, last)
+        ):
+            return True
+        if len(parts) > 1 and any(name.startswith(TEMPORARY_PREFIX) for name in names):
+            return True
+    return False
+
+
+def _wait_for_the_rest(mark: str, session: int) -> list[str]:
+    """Nothing of the recording may live on: what has its mark, or is in its session."""
     deadline = time.monotonic() + 30
-    while left := with_environment(mark):
+    while left := {*with_environment(mark), *of_session(session)}:
         if time.monotonic() > deadline:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
@@ -231,6 +291,8 @@ def kills(folder: Path, times: int, *, workers: int, seed: int = 1) -> Row:
         who = ", ".join(f"{victim} {struck[phase, victim]}" for victim in VICTIMS if struck[phase, victim])
         early = sum(1 for o in outcomes if o.plan.phase == phase and o.lost_s is None)
         begun = f"  (command not begun: {early})" if early else ""
+        midway = sum(1 for o in outcomes if o.plan.phase == phase and o.midway)
+        begun += f"  (in the middle of a merge: {midway})" if midway else ""
         row.notes.append(f"{phase:<10} {who:<36} {distribution(lost, (0.1, 0.25, 0.5, 1.0, 2.0))}{begun}")
     worst = max((o.lost_s for o in outcomes if o.lost_s is not None), default=0.0)
     row.lost = f"at most {worst:.2f} s; unreadable, left behind, counted twice: {len(row.failures)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torture import clocks, commands, disk, drivers, kills, readers, scale, together
+from torture import clocks, commands, deliveries, disk, drivers, kills, readers, scale, together
 from torture.rows import Row
 
 Work = Callable[[Path], Row | list[Row]]
@@ -46,6 +46,7 @@ def plan(share: int) -> dict[str, list[Work]]:
         ],
         "commands": [
             lambda f: commands.signal_matrix(f, every=share),
+            lambda f: deliveries.deliveries(f, every=share),
             lambda f: commands.odd_commands(f, children=2000, output_mib=1024),
             commands.editor,
         ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from driver.build import NoCompilerError
-from torture import clocks, commands, disk, drivers, kills, readers, scale, together
+from torture import clocks, commands, deliveries, disk, drivers, kills, readers, scale, together
 from torture.rows import Row
 
 SHORT: dict[str, Callable[[Path], Row | list[Row]]] = {
@@ -23,6 +23,9 @@ SHORT: dict[str, Callable[[Path], Row | list[Row]]] = {
     "a metric that is not supported is the only one that is missing": lambda f: drivers.unsupported(f, every=20),
     "nonsense from a driver breaks nothing": lambda f: drivers.nonsense(f, every=30),
     "signals do what they do without gpucost": lambda f: commands.signal_matrix(f, every=13),
+    "a signal reaches the command once, whoever else it was sent to": lambda f: deliveries.deliveries(
+        f, names=deliveries.SHORT
+    ),
     "odd commands run as they do without gpucost": lambda f: commands.odd_commands(
         f, children=50, output_mib=4, every=5
     ),
