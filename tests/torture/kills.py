@@ -22,27 +22,31 @@ from gpucost.store.reader import load
 from gpucost.store.recover import recover
 from recording_tools import children, command_line, of_session, run_folders, with_environment
 from torture import shim
-from torture.rows import Row, distribution, side_by_side
+from torture.rows import Row, counted, distribution, side_by_side
 
 PHASES = ("start", "sampling", "any moment", "rotation", "sealing", "merging", "compaction", "exit")
 SEALED = ("sealing", "merging", "compaction", "exit")
 """Where a child of the recorder's seals, and can be struck too."""
 
-COMMAND_S = {"start": 1.0, "sampling": 4.5, "any moment": 12.0, "rotation": 4.0, "sealing": 5.0, "merging": 12.0}
+COMMAND_S = {"start": 1.0, "sampling": 4.5, "any moment": 12.0, "rotation": 4.0, "sealing": 5.0, "merging": 16.5}
 WITHIN_S = {
     "start": 1.2,
     "sampling": 2.5,
     "any moment": 11.5,
     "rotation": 0.6,
     "sealing": 0.5,
-    "merging": 0.25,
+    "merging": 0.1,
     "compaction": 1.0,
     "exit": 2.0,
 }
+LONG = ("any moment", "merging")
+"""Those that take a dozen seconds and more each."""
+
 SEALER_S = 0.4
 _SHOWS = {"sampling": "*/host=*/journal/gpu.*.jsonl", "rotation": "*/host=*/journal/gpu.*.2.jsonl"}
 VICTIMS = ("recorder", "sealer", "group")
 MAY_LOSE_S = 2.0
+EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 MARK = "GPUCOST_TORTURE"
 _RECORDER = str(Path(__file__).with_name("recorder.py"))
 _COMMAND = """
@@ -80,16 +84,17 @@ def pairs() -> list[tuple[str, str]]:
     return [(phase, victim) for phase in PHASES for victim in VICTIMS if victim != "sealer" or phase in SEALED]
 
 
-def plans(folder: Path, times: int, seed: int) -> list[Plan]:
+def plans(folder: Path, times: int, seed: int, phases: tuple[str, ...] = PHASES) -> list[Plan]:
     """As many kills as asked for, over all phases and victims in turn; the sealing child lives only where something is sealed."""
-    chosen = (pairs()[number % len(pairs())] for number in range(times))
+    wanted = [pair for pair in pairs() if pair[0] in phases]
+    chosen = (wanted[number % len(wanted)] for number in range(times))
     return [Plan(folder / f"{n:04}", phase, victim, seed + n) for n, (phase, victim) in enumerate(chosen)]
 
 
 def kill_once(plan: Plan) -> Outcome:
     """Record, kill, look. A recording that ends before it could be struck is done again."""
     chance = random.Random(plan.seed)
-    for attempt in range(20):
+    for attempt in range(8):
         folder = plan.folder / str(attempt)
         folder.mkdir(parents=True)
         found = _try(plan, folder, chance)
@@ -124,13 +129,18 @@ def _try(plan: Plan, folder: Path, chance: random.Random) -> Outcome | None:
 
 
 def _wide_windows(plan: Plan, runs: Path) -> dict[str, str]:
-    """For every second kill of a sealer: what lies between two of its steps is made so long that a kill falls there."""
-    if plan.phase not in SEALED or (plan.seed // len(pairs())) % 2:
+    """What lies between two steps of a sealer is made so long that a kill falls there."""
+    if not _wide(plan):
         return {}
     try:
         return shim.environment(under=runs, call="rename,unlink", sleep_ms=60)
     except NoCompilerError:
         return {}
+
+
+def _wide(plan: Plan) -> bool:
+    """Every second kill where something is sealed."""
+    return plan.phase in SEALED and not (plan.seed // len(pairs())) % 2
 
 
 def _strike(plan: Plan, recorder: subprocess.Popen, runs: Path, chance: random.Random) -> int | None:
@@ -139,7 +149,7 @@ def _strike(plan: Plan, recorder: subprocess.Popen, runs: Path, chance: random.R
         if recorder.poll() is not None:
             return None
         time.sleep(0.005)
-    width = WITHIN_S[plan.phase]
+    width = WITHIN_S[plan.phase] * (4 if plan.phase == "merging" and _wide(plan) else 1)
     time.sleep(chance.uniform(0, min(width, SEALER_S) if plan.victim == "sealer" else width))
     if recorder.poll() is not None:
         return None
@@ -280,20 +290,25 @@ def _holes(run: Path) -> Iterable[str]:
                 yield f"segments of {table} are missing"
 
 
-def kills(folder: Path, times: int, *, workers: int, seed: int = 1) -> Row:
+def kills(folder: Path, times: int, *, workers: int, seed: int = 1, phases: tuple[str, ...] = PHASES) -> Row:
     """Kill so many times; the row, with the distribution of what was lost in its notes."""
     row = Row("kills", "kill -9 of recorder, sealing child or group, in every phase", times)
-    outcomes: list[Outcome] = side_by_side(kill_once, plans(folder, times, seed), workers)
+    outcomes: list[Outcome] = side_by_side(kill_once, plans(folder, times, seed, phases), workers)
     row.failures = [failure for outcome in outcomes for failure in outcome.failures]
     struck = Counter((outcome.plan.phase, outcome.plan.victim) for outcome in outcomes)
-    for phase in PHASES:
-        lost = [o.lost_s for o in outcomes if o.plan.phase == phase and o.lost_s is not None]
+    row.table = [
+        ["phase", "kills", *(f"< {edge:g} s" for edge in EDGES_S), "more", "worst", "not begun", "in mid-merge"]
+    ]
+    for phase in phases:
+        ours = [outcome for outcome in outcomes if outcome.plan.phase == phase]
+        lost = [outcome.lost_s for outcome in ours if outcome.lost_s is not None]
+        midway = sum(outcome.midway for outcome in ours)
         who = ", ".join(f"{victim} {struck[phase, victim]}" for victim in VICTIMS if struck[phase, victim])
-        early = sum(1 for o in outcomes if o.plan.phase == phase and o.lost_s is None)
-        begun = f"  (command not begun: {early})" if early else ""
-        midway = sum(1 for o in outcomes if o.plan.phase == phase and o.midway)
-        begun += f"  (in the middle of a merge: {midway})" if midway else ""
-        row.notes.append(f"{phase:<10} {who:<36} {distribution(lost, (0.1, 0.25, 0.5, 1.0, 2.0))}{begun}")
+        row.notes.append(
+            f"{phase:<10} {who:<36} {distribution(lost, EDGES_S)}  not begun: {len(ours) - len(lost)}  in mid-merge: {midway}"
+        )
+        counts = [*counted(lost, EDGES_S), f"{max(lost, default=0):.2f} s", len(ours) - len(lost), midway]
+        row.table.append([phase, str(len(ours)), *map(str, counts)])
     worst = max((o.lost_s for o in outcomes if o.lost_s is not None), default=0.0)
     row.lost = f"at most {worst:.2f} s; unreadable, left behind, counted twice: {len(row.failures)}"
     return row
