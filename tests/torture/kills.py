@@ -28,7 +28,7 @@ PHASES = ("start", "sampling", "any moment", "rotation", "sealing", "merging", "
 SEALED = ("sealing", "merging", "compaction", "exit")
 """Where a child of the recorder's seals, and can be struck too."""
 
-COMMAND_S = {"start": 1.0, "sampling": 4.5, "any moment": 12.0, "rotation": 4.0, "sealing": 5.0, "merging": 16.5}
+COMMAND_S = {"start": 1.0, "sampling": 4.5, "any moment": 12.0, "rotation": 4.0, "sealing": 5.0, "merging": 19.0}
 WITHIN_S = {
     "start": 1.2,
     "sampling": 2.5,

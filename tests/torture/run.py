@@ -60,7 +60,7 @@ def plan(share: int) -> dict[str, list[Work]]:
             commands.editor,
         ],
         "scale": [
-            lambda f: scale.days(f, 72.0 / share),
+            lambda f: scale.days(f, 72.0 / share, gpus=8),
             lambda f: scale.many_gpus(f, 30.0),
             lambda f: scale.many_processes(f, 5000),
             lambda f: scale.many_stages(f, 10_000),
