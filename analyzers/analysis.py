@@ -136,10 +136,12 @@ def _analyze_gpus(run: _Run, gpus: list[Gpu]) -> list[GpuResult]:
 
 def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
     rows, process_rows = run.rows.get(gpu.uuid, _NO_ROWS), run.process_rows.get(gpu.uuid, _NO_ROWS)
-    read = read_ticks(run.gpu, rows)
-    period_ns = period_of(read, run.period_ns)
-    refined = refine(read, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS))
-    ticks = bridge(refined, period_ns)
+    ticks = read_ticks(run.gpu, rows)
+    period_ns = period_of(ticks, run.period_ns)
+    samples = _within(ticks.t_ns, run.end_ns)
+    resolution_ns = precision.resolution_ns(ticks, _measured(run.recording.manifest.recorder, gpu.uuid))
+    ticks = refine(ticks, run.gpu_sample, run.sample_rows.get(gpu.uuid, _NO_ROWS), period_ns)
+    ticks = bridge(ticks, period_ns)
     parts = partition(ticks.t_ns, period_ns, run.end_ns)
     polls = read_polls(ticks, run.gpu_process, process_rows)
     hosts = distinct_texts(run.gpu_process.iloc[process_rows[:1]], "host")
@@ -160,13 +162,13 @@ def _analyze_gpu(run: _Run, gpu: Gpu) -> GpuResult:
         cube=cube,
         joules=_charged(joules, run.settings.idle_split),
         energy=energy,
-        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": _within(read.t_ns, run.end_ns)},
+        summary={**utilization.summary(parts, ticks, run.end_ns), "samples": samples},
         timeline=utilization.timeline(parts, ticks, run.bounds),
         holding_basis=holding.basis,
         unknown=unknown,
         stretches=[(use, *used.spans_of(use)) for use in (IDLE, EMPTY)],
         notes=quality.gpu_notes(gpu.uuid, ticks, holding, energy),
-        resolution_ns=precision.resolution_ns(read, _measured(run.recording.manifest.recorder, gpu.uuid)),
+        resolution_ns=resolution_ns,
     )
 
 

@@ -27,6 +27,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "processes",
         "run_processes",
     ),
+    "gpu_sample": ("power_w", "module_power_w", "gpu_util_pct"),
     "gpu_process": ("in_run", "sm_util_pct"),
     "process": ("ppid", "state", "rss_bytes", "cpu_s"),
     "machine": ("cpu_util_pct", "memory_used_bytes"),

@@ -2,6 +2,9 @@
 
 A ring of about 120 samples, every 20 ms to 1 s for power and about every 200 ms for utilization, so a slow recording still sees what
 happened between its ticks. Samples are told apart by the driver's own time stamps.
+
+Power is kept as means over a tenth of a second, which is about what the sensor itself averages over: every sample of eight GPUs would be 400 rows
+a second. A recording whose ticks come as often reads the sensor itself, and leaves the ring alone.
 """
 
 import ctypes
@@ -27,22 +30,26 @@ _EMPTY_BEFORE_ANEW = 5  # answers without a sample: then the driver's clock may 
 _MAX_MW = 20_000_000
 _MAX_PERCENT = 100
 _FEW = 3  # time stamps that a period can be told from
+_MEAN_OVER_US = 100_000
+_OFTEN_NS = 150_000_000  # ticks that come this often see the power between them
+_SECOND_NS = 1_000_000_000
 
 
 class _Kind(NamedTuple):
-    """A type of sample: its column, NVML's number, what a value is divided by, and the most that it can be."""
+    """A type of sample: its column, NVML's number, what a value is divided by, the most that it can be, and how long a time one row is to speak for."""
 
     column: str
     number: int
     scale: int
     most: int
+    mean_over_us: int
 
 
 _KINDS = (
-    _Kind("power_w", 0, 1000, _MAX_MW),
-    _Kind("module_power_w", 7, 1000, _MAX_MW),
-    _Kind("gpu_util_pct", 1, 1, _MAX_PERCENT),
-    _Kind("memory_util_pct", 2, 1, _MAX_PERCENT),
+    _Kind("power_w", 0, 1000, _MAX_MW, _MEAN_OVER_US),
+    _Kind("module_power_w", 7, 1000, _MAX_MW, _MEAN_OVER_US),
+    _Kind("gpu_util_pct", 1, 1, _MAX_PERCENT, 0),
+    _Kind("memory_util_pct", 2, 1, _MAX_PERCENT, 0),
 )
 
 
@@ -55,6 +62,23 @@ class _Ring:
         self.last_us = 0
         self.empty = 0
         self.gaps_us: list[int] = []
+        self._open: list[tuple[int, int]] = []
+
+    def means(self, samples: Sequence[tuple[int, int]]) -> list[tuple[int, float]]:
+        """Samples in time order as rows: (the middle of their time stamps, their mean). The last ones wait for those that belong with them."""
+        if not self.kind.mean_over_us:
+            return [(stamp, float(value)) for stamp, value in samples]
+        done = []
+        for sample in samples:
+            if self._open and sample[0] - self._open[0][0] >= self.kind.mean_over_us:
+                done.append(self._closed())
+            self._open.append(sample)
+        return done
+
+    def _closed(self) -> tuple[int, float]:
+        stamps, values = zip(*self._open, strict=True)
+        self._open = []
+        return (stamps[0] + stamps[-1]) // 2, sum(values) / len(values)
 
 
 class SampleDrain(Paced):
@@ -80,8 +104,14 @@ class SampleDrain(Paced):
         "unavailable",
     )
 
-    def __init__(self, nvml: Nvml, device: Device, tally: Tally) -> None:
+    def __init__(self, nvml: Nvml, device: Device, tally: Tally, *, power_every_ns: int = _SECOND_NS) -> None:
         """Ask for every type once, which also forgets all that happened before.
+
+        Args:
+            nvml: the session.
+            device: whose buffers.
+            tally: where impossible values are counted.
+            power_every_ns: how often the power sensor itself is read.
 
         Raises:
             GpuGoneError: the GPU is not there.
@@ -99,6 +129,8 @@ class SampleDrain(Paced):
         self._offset_ns: int | None = None
         self._rings = []
         for kind in _KINDS if self._function is not None else ():
+            if kind.mean_over_us and power_every_ns <= _OFTEN_NS:
+                continue
             ring = _Ring(kind)
             code, samples = self._ask(ring)
             check_alive(code)
@@ -132,8 +164,9 @@ class SampleDrain(Paced):
             if ring.empty >= _EMPTY_BEFORE_ANEW and ring.last_us:
                 ring.last_us = ring.empty = 0
                 continue
-            for stamp_us, value in fresh:
-                self._put(found, ring, stamp_us, value)
+            for stamp_us, value in ring.means([sample for sample in fresh if self._is_possible(ring, sample[1])]):
+                row = found.setdefault(stamp_us, [None] * len(GpuSampleRow._fields))
+                row[ring.position] = value / ring.kind.scale
             if fresh:
                 stamps = [ring.last_us or fresh[0][0], *(stamp for stamp, _ in fresh)]
                 ring.gaps_us = [later - earlier for earlier, later in itertools.pairwise(stamps) if later > earlier]
@@ -149,12 +182,11 @@ class SampleDrain(Paced):
             if len(ring.gaps_us) >= _FEW
         }
 
-    def _put(self, found: dict[int, list[Any]], ring: _Ring, stamp_us: int, value: int) -> None:
+    def _is_possible(self, ring: _Ring, value: int) -> bool:
         if value > ring.kind.most:
             self._tally.counter(f"sample {ring.kind.column}")()
-            return
-        row = found.setdefault(stamp_us, [None] * len(GpuSampleRow._fields))
-        row[ring.position] = value / ring.kind.scale
+            return False
+        return True
 
     def _rows(self, found: dict[int, list[Any]], time_ns: int, mono_ns: int) -> list[GpuSampleRow]:
         if not found:

@@ -204,7 +204,8 @@ class NvmlCollector:
         device = one.device
         try:
             one.reader = _nvml_trial.open_reader(nvml, device, self._fast_ns)
-            one.drain = SampleDrain(nvml, device, one.reader.tally)
+            seen_ns = _NS if "power_w" in one.reader.unavailable else self._fast_ns
+            one.drain = SampleDrain(nvml, device, one.reader.tally, power_every_ns=seen_ns)
             if not device.identity.mig_enabled:  # a GPU in MIG mode has no processes of its own
                 one.poller = ProcessPoller(nvml, device, self._trust, one.reader.tally, self._processes_ns)
         except GpuGoneError as error:

@@ -71,7 +71,9 @@ class GpuSampleRow(NamedTuple):
     time_ns: int
     mono_ns: int
     gpu_uuid: str
-    power_w: float | None = None
+    power_w: float | None = (
+        None  # mean over a tenth of a second, or the driver's sample period where that is longer, around this time
+    )
     module_power_w: float | None = None  # of a module that holds CPU and GPU
     gpu_util_pct: float | None = None  # of the driver's sample period that ends here
     memory_util_pct: float | None = None

@@ -68,7 +68,7 @@ def load_report(
         config = load_config()
     settings = _settings(config, idle_after_s, idle_split)
     return report_of(
-        load(os.fspath(path), columns={**COLUMNS, **_COLUMNS}, grouped=("gpu", "gpu_process")),
+        load(os.fspath(path), columns={**COLUMNS, **_COLUMNS}, grouped=("gpu", "gpu_sample", "gpu_process")),
         settings,
         config=config,
         price=price,

@@ -1,7 +1,8 @@
 """From Arrow to the frames of a recording: one time axis for all hosts, time order, and the types that `gpucost.recording` promises."""
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,10 @@ _OPEN_ENDED = frozenset({"end_time_ns", "end_mono_ns"})
 _CATEGORICAL = frozenset({"gpu_uuid"})
 _MOST_FLOAT32 = 1 << 24
 """Whole numbers up to this are exact as float32."""
+_LONG = 64
+"""Rows in a run, on average, from which it pays to copy whole runs."""
+_WORTH_THREADS_ROWS = 200_000
+_THREADS = 2
 
 Codes = NDArray[np.int64]
 Numbers = NDArray[Any]
@@ -75,18 +80,31 @@ class FrameBuilder:
         hosts, host_codes = self._host_codes()
         axis = {new: self._axis(rows.column(old)) for old, new in self._times.items()}
         order = self._order(rows, host_codes, next(iter(axis.values())).numbers, problems)
-        places = _places(order, rows.num_rows)
-        data: dict[str, object] = {}
-        for name in self.read:
-            if name in self._columns and not (self._grouped and 0 < rows.num_rows == rows.column(name).null_count):
-                data[name] = self._values(rows, name, order, places)
-            rows = rows.drop_columns([name])
-            pa.default_memory_pool().release_unused()
+        columns = {name: rows.column(name) for name in self.read}
+        del rows
+        data = self._data(columns, order)
+        pa.default_memory_pool().release_unused()
         for name in list(axis):
             line = axis.pop(name)
             data[name] = _integers(line, nullable=name == "end_t_ns", order=order)
         data["host"] = pd.Categorical.from_codes(_taken(host_codes, order), categories=pd.Index(hosts, dtype="str"))
         return self._without_duplicates(pd.DataFrame(data, copy=False), problems)
+
+    def _data(self, columns: dict[str, pa.ChunkedArray], order: "_Order | None") -> dict[str, object]:
+        """Every column that is asked for, in the frame's order. Two at a time where there are many rows: most of that time is the system's, for memory."""
+        names = [name for name in self.read if name in self._columns]
+        if self._grouped:
+            names = [name for name in names if not 0 < len(columns[name]) == columns[name].null_count]
+
+        def turned(name: str) -> object:
+            values = self._values(columns.pop(name), name, order)
+            pa.default_memory_pool().release_unused()  # else what the column took stays with the process
+            return values
+
+        if not names or len(columns[names[0]]) < _WORTH_THREADS_ROWS:
+            return {name: turned(name) for name in names}
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return dict(zip(names, pool.map(turned, names), strict=True))
 
     def _joined(self) -> pa.Table:
         if self._pieces:
@@ -116,35 +134,35 @@ class FrameBuilder:
             found.numbers[(found.numbers < 0) & (found.numbers >= -CLIP_NS)] = 0
         return found
 
-    def _order(self, rows: pa.Table, hosts: Numbers, times: Codes, problems: ProblemLog) -> Codes | None:
+    def _order(self, rows: pa.Table, hosts: Numbers, times: Codes, problems: ProblemLog) -> "_Order | None":
         """Where each row of the frame comes from, or None if that is where it is. Samples from before the run are left out."""
         early = times < 0 if self._table.name != "stage" else np.zeros(0, dtype=bool)
         if not self._grouped and not early.any() and (times[1:] > times[:-1]).all():
             return None
         keys = [_codes(rows.column(key)) for key in KEYS[self._table.name]]
-        order = _grouped_order(keys, hosts, times) if self._grouped else np.lexsort([hosts, *reversed(keys), times])
+        if self._grouped and len(keys) == 1 and not early.any() and (runs := _Runs.of(keys[0], times)) is not None:
+            return runs
+        order = np.lexsort([hosts, times, *reversed(keys)] if self._grouped else [hosts, *reversed(keys), times])
         if early.any():
             problems.add("before_start", "samples from before the run's start are left out", int(early.sum()))
             order = order[~early[order]]
-        return order
+        return _Rows(order)
 
-    def _values(self, rows: pa.Table, name: str, order: Codes | None, places: Codes | None) -> object:
-        column, kind = rows.column(name), self._kinds[name]
+    def _values(self, column: pa.ChunkedArray, name: str, order: "_Order | None") -> object:
+        kind = self._kinds[name]
         required = name in self._required and name not in _OPEN_ENDED
         if name in _CATEGORICAL:
             codes, categories = _dictionary(column)
             return pd.Categorical.from_codes(_taken(codes, order), categories=pd.Index(categories, dtype="str"))
-        if kind == "string":
-            return (column if order is None else column.take(pa.array(order))).to_pandas()
-        if kind == "bool":
-            values = (column if order is None else column.take(pa.array(order))).to_pandas()
+        if kind in ("string", "bool"):
+            values = (column if order is None else column.take(pa.array(order.rows()))).to_pandas()
+            if kind == "string":
+                return values
             return values.astype("bool" if required else "boolean")
         if kind.startswith("int") and (required or name.endswith("_ns")):
             return _integers(_Integers.of(column), nullable=not required, order=order)
         narrow = self._grouped and _fits_float32(column, kind)
-        floats = _floats(
-            column, pa.float32() if narrow else pa.float64(), places, rows.num_rows if order is None else len(order)
-        )
+        floats = _floats(column, pa.float32() if narrow else pa.float64(), order)
         if kind.startswith("float"):
             floats = np.where(np.isinf(floats), np.nan, floats) if np.isinf(floats).any() else floats
         return floats
@@ -167,15 +185,100 @@ class FrameBuilder:
         return frame.drop(index=double.index[double]).reset_index(drop=True)
 
 
-def _grouped_order(keys: list[Numbers], hosts: Numbers, times: Codes) -> Codes:
-    """By key, then by time; where each key's rows come in time order, as from one recorder, only the keys need sorting."""
-    if len(keys) == 1:
-        (key,) = keys
-        order: Codes = np.argsort(key, kind="stable")
-        ordered, grouped = times[order], key[order]
-        if ((ordered[1:] > ordered[:-1]) | (grouped[1:] != grouped[:-1])).all():
-            return order
-    return np.lexsort([hosts, times, *reversed(keys)])
+class _Order(Protocol):
+    """Where each row of a frame comes from."""
+
+    def rows(self) -> Codes:
+        """Row numbers of the source, in the frame's order."""
+        ...
+
+    def put(self, piece: Numbers, start: int, into: Numbers) -> None:
+        """Put the source's rows from `start` on where they go."""
+        ...
+
+    def taken(self, values: Numbers) -> Numbers:
+        """A column of the source in the frame's order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class _Rows:
+    """Any order, row by row; rows may be left out."""
+
+    def __init__(self, rows: Codes) -> None:
+        self._rows = rows
+        self._places: Codes | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> Codes:
+        return self._rows
+
+    def put(self, piece: Numbers, start: int, into: Numbers) -> None:
+        if self._places is None or len(self._places) < start + len(piece):
+            count = max(start + len(piece), int(self._rows.max(initial=-1)) + 1)
+            self._places = np.full(count, -1, dtype=np.int64)
+            self._places[self._rows] = np.arange(len(self._rows))
+        places = self._places[start : start + len(piece)]
+        kept = places >= 0
+        into[places[kept]] = piece[kept]
+
+    def taken(self, values: Numbers) -> Numbers:
+        taken: Numbers = values[self._rows]
+        return taken
+
+
+class _Runs:
+    """Rows that lie in long runs of one key already, so that they can be copied run by run: how parts hold them.
+
+    Attributes:
+        starts: of the runs in the source, ascending from 0.
+        ends: of the runs; each begins where the one before ends.
+        goes: where in the frame each begins.
+    """
+
+    def __init__(self, starts: Codes, ends: Codes, order: Codes) -> None:
+        self.starts, self.ends = starts, ends
+        self._order = order
+        lengths = (ends - starts)[order]
+        self.goes = np.empty(len(starts), dtype=np.int64)
+        self.goes[order] = np.cumsum(lengths) - lengths
+
+    @classmethod
+    def of(cls, keys: Numbers, times: Codes) -> "_Runs | None":
+        """By key, then by time; None where a key's runs do not come in time order, or are not long."""
+        if not len(keys):
+            return None
+        heads = np.append(0, np.flatnonzero(keys[1:] != keys[:-1]) + 1)
+        if len(heads) * _LONG > len(keys):
+            return None
+        tails = np.append(heads[1:], len(keys))
+        back = np.flatnonzero(times[1:] <= times[:-1]) + 1
+        order = np.argsort(keys[heads], kind="stable")
+        first, last, key = times[heads[order]], times[tails[order] - 1], keys[heads[order]]
+        if not np.isin(back, heads).all() or ((first[1:] <= last[:-1]) & (key[1:] == key[:-1])).any():
+            return None
+        return cls(heads, tails, order)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def rows(self) -> Codes:
+        return self.taken(np.arange(len(self)))
+
+    def put(self, piece: Numbers, start: int, into: Numbers) -> None:
+        end = start + len(piece)
+        for run in range(int(np.searchsorted(self.ends, start, side="right")), int(np.searchsorted(self.starts, end))):
+            low, high = max(start, int(self.starts[run])), min(end, int(self.ends[run]))
+            place = int(self.goes[run]) + low - int(self.starts[run])
+            into[place : place + high - low] = piece[low - start : high - start]
+
+    def taken(self, values: Numbers) -> Numbers:
+        if len(self.starts) == 1:
+            return values
+        return np.concatenate([values[self.starts[run] : self.ends[run]] for run in self._order])
 
 
 class _Integers(NamedTuple):
@@ -190,21 +293,12 @@ class _Integers(NamedTuple):
         return cls(np.array(column.cast(pa.int64()).fill_null(0).to_numpy()), unknown)
 
 
-def _integers(found: _Integers, *, nullable: bool, order: Codes | None) -> object:
+def _integers(found: _Integers, *, nullable: bool, order: _Order | None) -> object:
     values = _taken(found.numbers, order)
     if not nullable:
         return values
     unknown = np.zeros(len(found.numbers), dtype=bool) if found.unknown is None else found.unknown
     return pd.arrays.IntegerArray(values, _taken(unknown, order))
-
-
-def _places(order: Codes | None, count: int) -> Codes | None:
-    """Where each of `count` rows goes, when the frame is to have the rows `order`; those left out go behind the last."""
-    if order is None:
-        return None
-    places = np.full(count, len(order), dtype=np.int64)
-    places[order] = np.arange(len(order))
-    return places
 
 
 def _fits_float32(column: pa.ChunkedArray, kind: str) -> bool:
@@ -215,21 +309,22 @@ def _fits_float32(column: pa.ChunkedArray, kind: str) -> bool:
     return low is not None and max(-low, high) <= _MOST_FLOAT32
 
 
-def _floats(column: pa.ChunkedArray, kind: pa.DataType, places: Codes | None, kept: int) -> Numbers:
-    """The first `kept` of the numbers in their places, NaN where unknown. Each piece goes there at once: the whole is never held twice."""
-    found = np.empty(len(column) + 1, dtype=kind.to_pandas_dtype())
+def _floats(column: pa.ChunkedArray, kind: pa.DataType, order: _Order | None) -> Numbers:
+    """Numbers in the frame's order, NaN where unknown. Each piece goes to its place at once: the whole is never held twice."""
+    found = np.empty(len(column) if order is None else len(order), dtype=kind.to_pandas_dtype())
     start = 0
     for chunk in column.chunks:
-        end = start + len(chunk)
-        found[slice(start, end) if places is None else places[start:end]] = chunk.cast(kind, safe=False).to_numpy(
-            zero_copy_only=False
-        )
-        start = end
-    return found[:kept]
+        piece = chunk.cast(kind, safe=False).to_numpy(zero_copy_only=False)
+        if order is None:
+            found[start : start + len(piece)] = piece
+        else:
+            order.put(piece, start, found)
+        start += len(piece)
+    return found
 
 
-def _taken(values: Numbers, order: Codes | None) -> Numbers:
-    return values if order is None else values[order]
+def _taken(values: Numbers, order: _Order | None) -> Numbers:
+    return values if order is None else order.taken(values)
 
 
 def _codes(column: pa.ChunkedArray) -> Numbers:

@@ -83,11 +83,14 @@ def test_each_mig_device_has_its_own_activity(observe: Observe) -> None:
 
 
 def test_samples_between_ticks_are_each_taken_once(observe: Observe) -> None:
-    """Whatever the rate of the draining, the series is the driver's own, without holes and without repetitions."""
+    """Whatever the rate of the draining, the series is the driver's own, without holes and without repetitions; power as means of a tenth of a second."""
     gpu = Gpu(util_pct=[(0, 0), (2, 100), (2.2, 0)], power_w=[(0, 100), (2.05, 300)])
     seen = observe(Scenario(gpus=[gpu]), "bench.start()\nbench.samples(1, 2, 2.1, 3, 3)", hz=1)
     power = [(row["mono_ns"], row["power_w"]) for row in seen.gpu_sample if row["power_w"] is not None]
-    assert power == [(us * 1000, 100 if us < 2_050_000 else 300) for us in range(20_000, 3_000_001, 20_000)]
+    middles = range(
+        60_000, 2_860_001, 100_000
+    )  # of 20 to 100 ms, 120 to 200 ms, and so on; the last five wait for the next one
+    assert power == [(us * 1000, 100 if us < 2_000_000 else 220 if us < 2_100_000 else 300) for us in middles]
     util = [(row["mono_ns"], row["gpu_util_pct"]) for row in seen.gpu_sample if row["gpu_util_pct"] is not None]
     assert util == [(k * NS // 5, 100 if k == 11 else 0) for k in range(1, 16)]
     assert all(row["time_ns"] == UTC + row["mono_ns"] for row in seen.gpu_sample)
@@ -95,8 +98,16 @@ def test_samples_between_ticks_are_each_taken_once(observe: Observe) -> None:
 
 
 def test_what_happened_before_the_start_is_not_sampled(observe: Observe) -> None:
-    seen = observe(Scenario(), "bench.clock.set(10)\nbench.start()\nbench.samples(10.1)")
-    assert {row["mono_ns"] for row in seen.gpu_sample} == {10_020_000_000 + k * 20_000_000 for k in range(5)}
+    seen = observe(Scenario(), "bench.clock.set(10)\nbench.start()\nbench.samples(10.5)", hz=1)
+    power = [row["mono_ns"] for row in seen.gpu_sample if row["power_w"] is not None]
+    assert power == [10_060_000_000 + k * 100_000_000 for k in range(4)]
+
+
+def test_ticks_that_come_often_read_the_power_themselves(observe: Observe) -> None:
+    """Then the ring would say the same again, at twice the cost."""
+    seen = observe(Scenario(), "bench.start()\nbench.samples(1, 2)", hz=10)
+    assert {row["power_w"] for row in seen.gpu_sample} == {None}
+    assert len([row for row in seen.gpu_sample if row["gpu_util_pct"] is not None]) == 10
 
 
 def test_impossible_samples_are_dropped_and_counted(observe: Observe) -> None:
@@ -114,7 +125,7 @@ def test_a_gpu_that_is_lost_while_its_samples_are_drained_is_told(observe: Obser
 
 def test_a_module_has_power_samples_of_its_own(observe: Observe) -> None:
     gpu = Gpu(module_power_w=900, module_scope_only=True)
-    seen = observe(Scenario(gpus=[gpu]), "bench.start()\nbench.samples(0.1)")
+    seen = observe(Scenario(gpus=[gpu]), "bench.start()\nbench.samples(0.15)", hz=1)
     assert {(row["power_w"], row["module_power_w"]) for row in seen.gpu_sample} == {(None, 900)}
 
 
