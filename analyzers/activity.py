@@ -146,6 +146,8 @@ def _activity(
     t_ns, known = times(frame, "t_ns", rows)
     sm, pid = floats(frame, "sm_util_pct", rows, low=0, high=100), floats(frame, "pid", rows, low=0, high=2**53)
     polls = distinct(np.concatenate((poll_ns, t_ns[known])))
+    if not len(polls):
+        return {}
     spacing = int(np.median(np.diff(polls))) if len(polls) > 1 else _DEFAULT_POLL_NS
     before = np.append(polls[:1] - spacing, polls)[np.searchsorted(polls, t_ns)]
     since = np.maximum(before, t_ns - max(_LOOK_BACK_NS, 3 * spacing))

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _LOST_SLACK_NS = 2_000_000_000
 """The loss may be reported a little before or after the last reading."""
 
+MPS_CLIENTS_HIDDEN = "mps_clients_hidden"
+"""The driver listed a server of MPS and none of its clients."""
+
+GPU_SILENT = "gpu_silent"
+"""The driver tells nothing of a GPU."""
+
 _STAGE_NOTES = {
     "not started": "stage marks without a start: {} left out",
     "ends before its start": "stage spans that end before they start: {} counted as lasting no time",
@@ -52,6 +58,14 @@ class Unknown:
     longest_ns: int
 
 
+def subjects_of(frame: pd.DataFrame | None, kind: str) -> set[str]:
+    """UUIDs of the GPUs that an event of this kind is about, from the table `event`."""
+    if frame is None:
+        return set()
+    pairs = zip(texts(frame, "kind"), texts(frame, "subject"), strict=True)
+    return {subject for found, subject in pairs if found == kind and subject is not None}
+
+
 def lost_times(frame: pd.DataFrame | None) -> dict[str, list[int]]:
     """When each GPU was reported lost, by UUID, from the table `event`."""
     lost: dict[str, list[int]] = {}
@@ -64,7 +78,7 @@ def lost_times(frame: pd.DataFrame | None) -> dict[str, list[int]]:
     return lost
 
 
-def unknown_of(used: Used, ticks: Ticks, lost_ns: list[int], *, closed: bool) -> Unknown:
+def unknown_of(used: Used, ticks: Ticks, lost_ns: list[int], *, closed: bool, silent: bool = False) -> Unknown:
     """The intervals of one GPU that no valid measurement covers, neighbours of one reason merged.
 
     Args:
@@ -72,11 +86,14 @@ def unknown_of(used: Used, ticks: Ticks, lost_ns: list[int], *, closed: bool) ->
         ticks: its readings.
         lost_ns: when it was reported lost.
         closed: the recorder saw the run's end, or is still there.
+        silent: the driver tells nothing of it.
     """
     mask = used.rest == UNKNOWN
     first, after = stretches(mask)
     starts, ends = used.parts.start_ns, used.parts.end_ns
     code = used.reason.copy()
+    if silent and not len(ticks):
+        code[code == REASONS.index(NO_SAMPLE)] = REASONS.index(UNSUPPORTED)
     if not np.isfinite(ticks.util).any():
         code[code == REASONS.index(INVALID)] = REASONS.index(UNSUPPORTED)
     if len(code) and not closed and code[-1] == REASONS.index(NO_SAMPLE):
@@ -108,7 +125,8 @@ def gpu_notes(uuid: str, ticks: Ticks, holding: Holding, energy: Energy) -> list
         notes.append(f"{uuid}: its process list stayed empty while it worked, so memory says whether the run holds it")
     elif holding.unseen_as_run:
         notes.append(
-            f"{uuid}: its processes belong to another namespace and count as the run's; memory says when it is held"
+            f"{uuid}: its processes belong to another namespace, or work through MPS, and count as the run's; "
+            "memory says when it is held"
         )
     elif holding.basis == "memory":
         notes.append(

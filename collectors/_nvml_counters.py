@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 UNSIGNED_INT = 1  # NVML's value types that matter here
 UNSIGNED_LONG_LONG = 3
@@ -90,10 +91,17 @@ class EnergyCounter:
 
 
 class Tally:
-    """Counts impossible values by column, so that they can be told of together."""
+    """Counts what was left out: impossible values by column, and samples of processes that nobody lists.
+
+    Attributes:
+        counts: impossible values by column.
+        unlisted: samples of pids that were in no process list.
+        changed: an impossible value came since it was last told.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.unlisted = 0
         self.changed = False
 
     def counter(self, column: str) -> Callable[[], None]:
@@ -106,7 +114,12 @@ class Tally:
         return count
 
     def text(self) -> str:
-        """All counts, in words."""
+        """All counts of impossible values, in words."""
         self.changed = False
         parts = ", ".join(f"{column} {count}" for column, count in self.counts.items())
         return f"impossible values were discarded so far: {parts}"
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: what was left out, empty where nothing was."""
+        found: dict[str, Any] = {"impossible": dict(self.counts)} if self.counts else {}
+        return {**found, "unlisted_samples": self.unlisted} if self.unlisted else found

@@ -42,6 +42,8 @@ class Device:
         capability: CUDA compute capability, or null.
         link_bytes_per_s: the most that its PCIe link can carry one way.
         parent_handle: of a MIG device, its GPU's handle.
+        shares_memory: it has no memory of its own, but the host's.
+        virtualization: NVML's mode (0 none), or null.
     """
 
     identity: Identity
@@ -50,6 +52,8 @@ class Device:
     capability: tuple[int, int] | None = None
     link_bytes_per_s: float = _FASTEST_LINK_BYTES_PER_S
     parent_handle: Any = None
+    shares_memory: bool = False
+    virtualization: int | None = None
 
     @property
     def uuid(self) -> str:
@@ -97,15 +101,23 @@ def _open_gpu(nvml: Nvml, index: int) -> Device:
         "uuid": uuid,
         "name": name,
         "index": index,
-        "memory_total_bytes": total,
-        "memory_reserved_bytes": reserved,
+        "memory_total_bytes": total or None,
+        "memory_reserved_bytes": reserved if total else None,
         "power_limit_w": limit_mw / 1000 if limit_mw and limit_mw != _UNKNOWN_U32 else None,
         "pci_bus_id": _text(pci.busId) if pci else None,
         "architecture": ARCHITECTURES.get(architecture) if architecture else None,
         "compute_capability": f"{capability[0]}.{capability[1]}" if capability else None,
     }
     identity = Identity(uuid, index, name, mig_enabled=bool(mode and mode[0] == 1))
-    return Device(identity, handle, facts, tuple(capability) if capability else None, _link_bytes_per_s(nvml, handle))
+    return Device(
+        identity,
+        handle,
+        facts,
+        tuple(capability) if capability else None,
+        _link_bytes_per_s(nvml, handle),
+        shares_memory=total == 0,
+        virtualization=nvml.attempt("nvmlDeviceGetVirtualizationMode", handle),
+    )
 
 
 def _text(value: str | bytes) -> str:
@@ -113,12 +125,12 @@ def _text(value: str | bytes) -> str:
 
 
 def _memory(nvml: Nvml, handle: Any) -> tuple[int | None, int | None]:
-    """Total bytes, and those that the driver keeps for itself; null where unknown (a device that shares the host's memory says 0)."""
+    """Total bytes, and those that the driver keeps for itself; null where unknown. A device that shares the host's memory says 0."""
     info = nvml.attempt("nvmlDeviceGetMemoryInfo", handle, nvml.binding.nvmlMemory_v2)
-    if info is not None and info.total:
+    if info is not None:
         return int(info.total), int(info.reserved)
     info = nvml.attempt("nvmlDeviceGetMemoryInfo", handle)
-    return (int(info.total) if info is not None and info.total else None), None
+    return (None if info is None else int(info.total)), None
 
 
 def _link_bytes_per_s(nvml: Nvml, handle: Any) -> float:
@@ -165,8 +177,8 @@ def _open_mig(nvml: Nvml, gpu: Device, handle: Any, uuid: str, whole: tuple[int,
     facts = {
         **gpu.facts,
         "uuid": uuid,
-        "memory_total_bytes": total,
-        "memory_reserved_bytes": reserved,
+        "memory_total_bytes": total or None,
+        "memory_reserved_bytes": reserved if total else None,
         "power_limit_w": None,
         "mig_parent_uuid": gpu.uuid,
         "mig_fraction": mig_fraction(attributes, slots, parent_total),

@@ -8,11 +8,12 @@ calls keep their rate, and the sum keeps to the budget.
 import math
 from collections.abc import Sequence
 
-BUDGET_SHARE = 0.01  # of a tier's period, for all its calls together
 LONGEST_S = 10.0  # however dear, a call is made at least this often
 _PATIENCE = 3  # ticks over budget before anything changes: one slow call is no reason
 _REVIEW = 16  # ticks between two looks at a tier that has been thinned out
 _SMOOTHING = 0.25
+_RETRY_NS = 900_000_000  # a little less than the distance of ticks at 1 Hz, which are never quite on time
+_LONGEST_RETRY_NS = 60_000_000_000
 _JUMP = 4  # a cost counts for no more than so many times what it was so far
 
 
@@ -59,9 +60,10 @@ class Pacer:
         watching: what each call costs should be found out.
     """
 
-    def __init__(self, period_ns: int) -> None:
+    def __init__(self, period_ns: int, share: float) -> None:
+        """Take how far apart its ticks are, and the share (0 to 1) of that which all its calls together may take."""
         self.period_ns = period_ns
-        self.budget_ns = BUDGET_SHARE * period_ns
+        self.budget_ns = share * period_ns
         self.longest = max(1, round(LONGEST_S * 1e9 / period_ns))
         self.thinned = self.watching = False
         self._over = self._looks = 0
@@ -103,3 +105,36 @@ class Pacer:
                 return share
             left -= cost
         return float("inf")
+
+
+class Retry:
+    """When to try a GPU again that is away.
+
+    Each second for the first minute, so that one that comes back is soon recorded again; then as much later as it has been away longer than
+    that, up to a minute. A try that takes long is made so rarely that all of them keep to the budget.
+    """
+
+    __slots__ = ("_due_ns", "_share", "_since_ns")
+
+    def __init__(self, share: float) -> None:
+        """Take the share (0 to 1) of the time that trying may take."""
+        self._share = share
+        self._since_ns = self._due_ns = 0
+
+    def lost(self, now_ns: int) -> None:
+        """It is away from now on."""
+        self._since_ns, self._due_ns = now_ns, now_ns + _RETRY_NS
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether to try it."""
+        return now_ns >= self._due_ns
+
+    def failed(self, now_ns: int, cost_ns: int) -> None:
+        """A try came to nothing, and took so long."""
+        away_ns = now_ns - self._since_ns
+        apart_ns = min(max(away_ns - _LONGEST_RETRY_NS, _RETRY_NS), _LONGEST_RETRY_NS)
+        self._due_ns = now_ns + max(apart_ns, min(round(cost_ns / self._share), _LONGEST_RETRY_NS))
+
+    def seconds_away(self, now_ns: int) -> float:
+        """How long it has been away."""
+        return (now_ns - self._since_ns) / 1e9

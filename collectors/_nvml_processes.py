@@ -4,15 +4,14 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gpucost.collectors import _proc
 from gpucost.collectors._nvml_counters import Tally
 from gpucost.collectors._nvml_devices import Device
+from gpucost.collectors._nvml_entries import Entries
 from gpucost.collectors._nvml_library import (
-    INSUFFICIENT_SIZE,
     NO_PERMISSION,
-    NOTHING_NEW,
     SUCCESS,
     Nvml,
     as_pointer,
@@ -21,16 +20,18 @@ from gpucost.collectors._nvml_library import (
     refuses,
 )
 from gpucost.collectors._nvml_pacing import Paced
+from gpucost.collectors._nvml_usage import Usage, UsageSamples
 from gpucost.schema import GpuProcessRow
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the kernel's fixed number for it
 
+MPS = "mps"
+MPS_SERVER = "nvidia-cuda-mps-server"[:15]
+"""What the kernel calls the server of MPS, CUDA's multi-process service."""
+
 _PROCESS = struct.Struct("=IxxxxQII")  # pid, memory, GPU instance, compute instance
-_SAMPLE = struct.Struct("=IxxxxQIIII")  # pid, time (us), SM, memory, encoder, decoder
-_KINDS = (("MPSCompute", "mps"), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
+_KINDS = (("MPSCompute", MPS), ("Compute", "compute"), ("Graphics", "graphics"))  # the most telling first
 _UNKNOWN_MEMORY = (1 << 64) - 1
-_MAX_PERCENT = 100
-_FIRST_CAPACITY = 64
 _CLIMBS = 3
 
 
@@ -70,10 +71,16 @@ def in_inner_namespace() -> bool:
 
 
 class Member(NamedTuple):
-    """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told."""
+    """A process: when it started (UTC), and whether it belongs to the run; null where that cannot be told.
+
+    A server of MPS works for its clients, whoever they are, so by itself it belongs to nobody. Where the driver tells the host's pids, `pid`
+    is what a process of the run is called here.
+    """
 
     start_time_ns: int | None = None
     in_run: bool | None = None
+    serves_mps: bool = False
+    pid: int | None = None
 
 
 class Family:
@@ -81,6 +88,10 @@ class Family:
 
     A pid and its start are remembered: a process stays in the tree, because the recorder adopts its orphans, and a reused pid has another
     start.
+
+    Attributes:
+        unknown: why it cannot be told whose any process is, or an empty string.
+        outer: the driver's pids are the host's, and so is /proc, in which they are found.
     """
 
     def __init__(
@@ -92,15 +103,21 @@ class Family:
         attached: _proc.Attached | None = None,
     ) -> None:
         """Take the recorder's pid, whether the driver's pids are pids here, and what belongs to the run from outside."""
-        self._attached = attached or _proc.Attached()
-        self._root_pid = root_pid
         self._proc = proc or _proc.Proc()
-        self._visible = visible and not self._proc.why_not()
+        outer_pid = None if visible else self._proc.outer_pid()
+        self.outer = outer_pid is not None
+        self.unknown = ""
+        if not visible and not self.outer:
+            self.unknown = "this driver shows containers the host's pids"
+        elif not self.outer:
+            self.unknown = self._proc.why_not()
+        self._attached = attached or _proc.Attached()
+        self._root_pid = root_pid if outer_pid is None else outer_pid
         self._known: dict[int, tuple[int, Member]] = {}
 
     def member(self, pid: int) -> Member:
         """What is known of a process at this moment."""
-        if not self._visible:
+        if self.unknown:
             return Member()
         stat = self._proc.stat(pid)
         known = self._known.get(pid)
@@ -108,14 +125,17 @@ class Family:
             return known[1] if known else Member()  # it has just ended, or cannot be seen from here
         if known and known[0] == stat.start_ticks:
             return known[1]
-        member = Member(_proc.start_time_ns(stat.start_ticks), self._descends(stat))
+        in_run = self._descends(stat)
+        here = self._proc.inner_pid(pid) if self.outer and in_run else None
+        member = Member(_proc.start_time_ns(stat.start_ticks), in_run, stat.name == MPS_SERVER, here)
         if member.in_run is not None:
             self._known[pid] = (stat.start_ticks, member)
         return member
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop what is remembered of processes that are on no GPU any more."""
-        for pid in self._known.keys() - pids:
+        gone = [pid for pid, (_, member) in self._known.items() if pid not in pids and member.pid not in pids]
+        for pid in gone:
             del self._known[pid]
 
     def _descends(self, stat: _proc.Stat) -> bool | None:
@@ -139,14 +159,6 @@ class _List(NamedTuple):
     function: Callable[..., int]
 
 
-class Usage(NamedTuple):
-    """Mean of one process's samples, and how many there were."""
-
-    sm_pct: float
-    memory_pct: float
-    samples: int
-
-
 class ProcessPoller(Paced):
     """Polls the process lists of one device, and what its processes did.
 
@@ -154,14 +166,16 @@ class ProcessPoller(Paced):
         device: the device.
         unavailable: why nothing can be listed, or an empty string.
         tally: impossible values, counted.
+        usage: what the processes did, or null where that cannot be told.
+        mps: whether work goes through MPS: `clients` (the driver lists them), `server` (and nobody else is told), or an empty string.
+        spent_ns: what the last poll took of the driver's time.
     """
 
     __slots__ = (
-        "_buffer", "_count", "_handle", "_last_seen_us", "_lists", "_nvml", "_period_us", "_trust", "_utilization",
-        "device", "spent_ns", "tally", "unavailable",
+        "_entries", "_handle", "_lists", "_nvml", "_trust", "device", "mps", "spent_ns", "tally", "unavailable", "usage",
     )  # fmt: skip
 
-    def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally, period_ns: int) -> None:
+    def __init__(self, nvml: Nvml, device: Device, trusted: Trust, tally: Tally) -> None:
         """Try every list once.
 
         Raises:
@@ -172,17 +186,16 @@ class ProcessPoller(Paced):
         self.unavailable = ""
         self.tally = tally
         self.spent_ns = 0
+        self.mps = ""
         self._nvml = nvml
         self._handle = as_pointer(device.handle)
         self._trust = trusted
-        self._period_us = period_ns // 1000
-        self._count = ctypes.c_uint()
-        self._buffer = ctypes.create_string_buffer(_FIRST_CAPACITY * _SAMPLE.size)
-        self._last_seen_us = 0
+        self._entries = Entries(nvml)
         self._lists = [found for name, kind in _KINDS if (found := self._try(name, kind))]
         if not any(found.kind == "compute" for found in self._lists):
             self.unavailable = self.unavailable or describe(3)
-        self._utilization = self._try_utilization() if not self.unavailable else None
+        tells = trusted.samples and not self.unavailable
+        self.usage = (UsageSamples(nvml, self._handle, tally) or None) if tells else None
 
     def poll(self, time_ns: int, mono_ns: int, family: Family) -> tuple[list[GpuProcessRow], bool]:
         """A row for every process on the device, and whether the lists were complete.
@@ -192,20 +205,27 @@ class ProcessPoller(Paced):
             SessionLostError: the session is closed.
         """
         listed, complete = self.listed()
-        usage = self._usage(self._utilization) if self._utilization else None
+        usage = None
+        if self.usage is not None:
+            answered = self.usage.gather(mono_ns)
+            self.spent_ns += self.usage.entries.spent_ns
+            usage = self.usage.of_listed(listed, complete=complete) if answered else None
         self.took(self.spent_ns)
         rows = []
+        members = {pid: family.member(pid) for pid in listed}
+        clients = [members[pid] for pid, (kind, _) in listed.items() if kind == MPS and not members[pid].serves_mps]
+        self.mps = "clients" if clients else "server" if any(one.serves_mps for one in members.values()) else ""
         for pid, (kind, memory) in listed.items():
-            member = family.member(pid)
+            member = members[pid]
             used = usage.get(pid, Usage(0, 0, 0)) if usage is not None else None
             rows.append(
                 GpuProcessRow(
                     time_ns,
                     mono_ns,
                     self.device.uuid,
-                    pid,
+                    pid if member.pid is None else member.pid,
                     member.start_time_ns,
-                    member.in_run,
+                    _served(clients) if member.serves_mps else member.in_run,
                     kind,
                     memory,
                     used.sm_pct if used and used.samples else None,
@@ -217,7 +237,7 @@ class ProcessPoller(Paced):
 
     def listed(self) -> tuple[dict[int, tuple[str, int | None]], bool]:
         """Kind and memory of every process on the device by pid, and whether every list answered."""
-        self.spent_ns = 0
+        self._entries.spent_ns = 0
         found: dict[int, tuple[str, int | None]] = {}
         complete = not self.unavailable
         for one in self._lists:
@@ -226,9 +246,10 @@ class ProcessPoller(Paced):
             if code != SUCCESS:
                 complete = False
                 continue
-            for pid, memory, _, _ in self._entries(_PROCESS):
+            for pid, memory, _, _ in self._entries.read(_PROCESS):
                 if pid not in found:  # in several lists: the first says what it is, all say the same memory
                     found[pid] = (one.kind, self._memory(memory))
+        self.spent_ns = self._entries.spent_ns
         return found, complete
 
     def _memory(self, value: int) -> int | None:
@@ -240,56 +261,13 @@ class ProcessPoller(Paced):
             return None
         return value
 
-    def _usage(self, function: Callable[..., int]) -> dict[int, Usage] | None:
-        """Means of the samples since the last poll by pid (of anybody: only listed pids count); null when the driver did not answer."""
-        since = self._last_seen_us
-        code = self._samples(function, since)
-        check_alive(code)
-        if code in NOTHING_NEW:
-            return {}
-        if code != SUCCESS:
-            return None
-        samples = [sample for sample in self._entries(_SAMPLE) if self._is_possible(sample)]
-        newest = max((sample[1] for sample in samples), default=since)
-        if since == 0:  # the first answer is everything that the driver remembers: keep what is of now
-            since = newest - self._period_us
-        self._last_seen_us = newest
-        return _means([sample for sample in samples if sample[1] > since])
-
-    def _is_possible(self, sample: tuple[Any, ...]) -> bool:
-        possible: bool = sample[2] <= _MAX_PERCENT and sample[3] <= _MAX_PERCENT
-        if not possible:
-            self.tally.counter("process sm_util_pct")()
-        return possible
-
     # Calling.
 
     def _list(self, function: Callable[..., int]) -> int:
-        return self._fill(
-            _PROCESS.size, lambda: function(self._handle, ctypes.byref(self._count), self._buffer), "process lists"
+        entries = self._entries
+        return entries.fill(
+            _PROCESS.size, lambda: function(self._handle, ctypes.byref(entries.count), entries.buffer), "process lists"
         )
-
-    def _samples(self, function: Callable[..., int], since_us: int) -> int:
-        since = ctypes.c_ulonglong(since_us)
-        return self._fill(
-            _SAMPLE.size,
-            lambda: function(self._handle, self._buffer, ctypes.byref(self._count), since),
-            "nvmlDeviceGetProcessUtilization",
-        )
-
-    def _fill(self, size: int, call: Callable[[], int], name: str) -> int:
-        """Make a call that fills the buffer with entries of a size; enlarge the buffer as long as it does not suffice."""
-        while True:
-            capacity = self._count.value = len(self._buffer) // size
-            code, took_ns = self._nvml.timed(call, name)
-            self.spent_ns += took_ns
-            if code != INSUFFICIENT_SIZE or self._count.value <= capacity:
-                return code
-            self._buffer = ctypes.create_string_buffer(2 * self._count.value * _SAMPLE.size)
-
-    def _entries(self, layout: struct.Struct) -> list[tuple[Any, ...]]:
-        filled = min(self._count.value, len(self._buffer) // layout.size) * layout.size
-        return list(layout.iter_unpack(self._buffer.raw[:filled]))
 
     def _try(self, name: str, kind: str) -> _List | None:
         """The newest form of a list that the driver has."""
@@ -306,31 +284,15 @@ class ProcessPoller(Paced):
                 return None
         return None
 
-    def _try_utilization(self) -> Callable[..., int] | None:
-        function = self._nvml.bind("nvmlDeviceGetProcessUtilization")
-        if function is None or not self._trust.samples:
-            return None
-        code = self._samples(function, 0)
-        check_alive(code)
-        return None if refuses(code) else function
+
+def _served(clients: Sequence[Member]) -> bool | None:
+    """Whom a server of MPS works for: the run, if one of the clients is the run's; unknown where the driver lists none of them."""
+    if any(client.in_run for client in clients):
+        return True
+    return False if clients and all(client.in_run is False for client in clients) else None
 
 
 def _versions(nvml: Nvml) -> tuple[str, ...]:
     """The forms of the process list to try. Some drivers of the 535 branch have a longer entry in the third form than all others."""
     longer = nvml.bind("nvmlDeviceGetConfComputeMemSizeInfo") and not nvml.bind("nvmlDeviceGetRunningProcessDetailList")
     return ("v2",) if longer else ("v3", "v2")
-
-
-def _means(samples: Sequence[tuple[Any, ...]]) -> dict[int, Usage]:
-    """Mean use of each process over all the driver's samples.
-
-    The driver names at each sample only who was caught at work, so a process that a sample leaves out did nothing then: its mean is over
-    the samples of everybody. Where each process has one sample of its own time, that is a mean already.
-    """
-    sums: dict[int, tuple[int, int, int]] = {}
-    for pid, _, sm, memory, _, _ in samples:
-        sm_sum, memory_sum, count = sums.get(pid, (0, 0, 0))
-        sums[pid] = (sm_sum + sm, memory_sum + memory, count + 1)
-    means_already = all(count == 1 for _, _, count in sums.values())
-    slots = 1 if means_already else len({sample[1] for sample in samples})
-    return {pid: Usage(sm / slots, memory / slots, count) for pid, (sm, memory, count) in sums.items()}

@@ -165,13 +165,13 @@ class GpuReader:
         apart: what is asked more rarely, each when it is due, and writes into the row by itself.
         unavailable: column to the reason why it is null on this device.
         absent: the same of what many devices do not have, and no report misses.
-        notes: what else a reader of the figures should know, one line each.
+        of_module: columns that are of a module that holds CPU and GPU, not of the GPU alone.
         tally: impossible values, counted.
         happened: kind and message of what should become an event; whoever reports it clears it.
         on_close: what to call when the device is not read any more.
     """
 
-    def __init__(self, nvml: Nvml, uuid: str) -> None:
+    def __init__(self, nvml: Nvml, uuid: str, tally: Tally) -> None:
         self.answers = Answers()
         self.probes: list[Probe] = []
         self.apart: list[Apart] = []
@@ -179,8 +179,8 @@ class GpuReader:
         self.absent: dict[str, str] = {}
         self.on_close: list[Callable[[], None]] = []
         self._turn = 0
-        self.notes: list[str] = []
-        self.tally = Tally()
+        self.of_module: list[str] = []
+        self.tally = tally
         self.happened: list[tuple[str, str]] = []
         self._nvml = nvml
         self._blank: list[Any] = [0, 0, uuid, *[None] * (len(GpuRow._fields) - 3)]

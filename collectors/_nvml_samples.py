@@ -141,6 +141,11 @@ class SampleDrain(Paced):
     def __bool__(self) -> bool:
         return bool(self._rings)
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns that have samples."""
+        return [ring.kind.column for ring in self._rings]
+
     def drain(self, time_ns: int, mono_ns: int) -> list[GpuSampleRow]:
         """The samples since the last call, in time order.
 

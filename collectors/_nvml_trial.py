@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpucost.collectors._nvml_counters import EnergyCounter, WrappingCounter
+from gpucost.collectors._nvml_counters import EnergyCounter, Tally, WrappingCounter
 from gpucost.collectors._nvml_devices import Device
 from gpucost.collectors._nvml_fields import Fields
 from gpucost.collectors._nvml_gpm import offer_gpm
@@ -99,26 +99,27 @@ _TEMPERATURE = (  # the older one is deprecated, the newer one is missing from o
 )
 
 
-def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
+def open_reader(nvml: Nvml, device: Device, period_ns: int, tally: Tally) -> GpuReader:
     """A reader of everything that a device can tell.
 
     Args:
         nvml: the session.
         device: the device.
         period_ns: how far apart readings will be.
+        tally: counts impossible values.
 
     Raises:
         GpuGoneError: the GPU is not there.
         SessionLostError: the session is closed.
     """
-    trial = _Trial(nvml, device)
+    trial = _Trial(nvml, device, tally)
     trial.power_and_energy()
     trial.pcie(period_ns)
     trial.state()
     reader = trial.reader
     reader.probes += trial.fields.probes(reader.answers, period_ns)
     reader.compile()
-    seldom = _Trial(nvml, device)
+    seldom = _Trial(nvml, device, tally)
     seldom.counters()
     seldom.link()
     reader.absent.update(seldom.reader.unavailable)
@@ -133,8 +134,8 @@ def open_reader(nvml: Nvml, device: Device, period_ns: int) -> GpuReader:
 class _Trial:
     """Tries the metrics of one device."""
 
-    def __init__(self, nvml: Nvml, device: Device) -> None:
-        self.reader = GpuReader(nvml, device.uuid)
+    def __init__(self, nvml: Nvml, device: Device, tally: Tally) -> None:
+        self.reader = GpuReader(nvml, device.uuid, tally)
         self._nvml = nvml
         self._device = device
         self._handle = as_pointer(device.handle)
@@ -174,7 +175,10 @@ class _Trial:
             [_UTILIZATION],
             lambda at: [_plain(name, _MAX_PERCENT, 1)(i) for name, i in zip(both, at, strict=True)],
         )
-        self._try(["memory_used_bytes"], _MEMORY, lambda at: [_MemoryUsed(self.reader, *at)])
+        if self._device.shares_memory:
+            self.reader.unavailable["memory_used_bytes"] = "shared with the CPU, and the driver says 0 bytes"
+        else:
+            self._try(["memory_used_bytes"], _MEMORY, lambda at: [_MemoryUsed(self.reader, *at)])
         self._settle("sm_clock_mhz", _SM_CLOCK, _plain("sm_clock_mhz", _MAX_MHZ))
         self._settle("memory_clock_mhz", [_MEMORY_CLOCK], _plain("memory_clock_mhz", _MAX_MHZ))
         self._settle("pstate", [_PSTATE], _plain("pstate", _LAST_PSTATE))
@@ -202,7 +206,7 @@ class _Trial:
             if isinstance(way, _Field):
                 reason = self.fields.offer(column, way.field_id, way.scope, make).reason
                 if not reason and way.scope == _MODULE:
-                    self.reader.notes.append(f"{column} is of the whole module, CPU included")
+                    self.reader.of_module.append(column)
             else:
                 reason = self._offer([column], way, lambda at: [make(at[0])])
             if not reason:

@@ -15,6 +15,7 @@ _READ_LIMIT = 4 << 20
 _STAT_FIELDS = 22  # as far as rss, counted from the state
 _RECHECK_PASSES = 16
 _RETRIES = 5
+_KERNEL_PID = 2
 _NAME_LENGTH = 15  # the kernel keeps no more of a program's name
 
 
@@ -181,6 +182,28 @@ class Proc:
         if seen != str(os.getpid()):
             return f"{self.root} belongs to another PID namespace"
         return ""
+
+    def outer_pid(self) -> int | None:
+        """Our own pid in the host's namespace, where this is the host's /proc and we live in another namespace; else None.
+
+        Only there is the kernel's own process 2, a child of nobody.
+        """
+        here = self.inner_pid("self")
+        try:
+            seen = int(os.readlink(f"{self.root}/self"))
+        except (OSError, ValueError):
+            return None
+        kernel = self.stat(_KERNEL_PID)
+        if kernel is None or (kernel.name, kernel.ppid) != ("kthreadd", 0) or here != os.getpid() or seen == here:
+            return None
+        return seen
+
+    def inner_pid(self, pid: int | str) -> int | None:
+        """What a process is called in the innermost namespace that it lives in (NSpid); None when that cannot be read."""
+        data = self.read(f"{pid}/status") or b""
+        _, label, rest = data.partition(b"\nNSpid:")
+        words = rest.split(b"\n", 1)[0].split()
+        return int(words[-1]) if label and words and words[-1].isdigit() else None
 
 
 def _field(data: bytes, label: bytes) -> int | None:

@@ -88,6 +88,7 @@ class Context:
         stage_file: where the command writes stage marks.
         attached_pids: processes outside the command's tree that belong to the run all the same, with all below them.
         attached_names: the same, by the name of the program.
+        call_budget_pct: share of a tick (above 0, up to 100) that all calls into a driver may take together.
         meter: cost of driver calls, kept by the collector itself.
         status: what the recorder tells of itself: collector name to a mapping with the keys of `gpucost.schema.RecorderRow`; "recorder" is the
             whole process, and its `own_pids` are the pids of the recorder's own children, which are not part of the command's tree.
@@ -106,6 +107,7 @@ class Context:
     stage_file: str
     attached_pids: Sequence[int] = ()
     attached_names: Sequence[str] = ()
+    call_budget_pct: float = 1.0
     meter: DriverMeter = field(default_factory=DriverMeter)
     status: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

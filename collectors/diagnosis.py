@@ -23,8 +23,9 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
+from gpucost.collectors._nvml_limits import MPS_TEXTS, VGPU_GUEST, module_note
 from gpucost.collectors._nvml_periods import changes_apart_ns, number_reader
-from gpucost.collectors._nvml_processes import ProcessPoller, in_inner_namespace, trust
+from gpucost.collectors._nvml_processes import Family, ProcessPoller, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import GpuReader, Seldom
 from gpucost.collectors._nvml_samples import SampleDrain
 from gpucost.collectors.base import DriverMeter, SourceUnavailable
@@ -32,7 +33,7 @@ from gpucost.collectors.base import DriverMeter, SourceUnavailable
 _TICK_NS = 100_000_000
 _TIMES = 20  # that each call is made
 _SETTLE_S = 0.65  # in which the driver collects samples to tell their period from
-_VIRTUAL = {1: "passed through to this virtual machine", 2: "vGPU guest", 3: "vGPU host", 4: "vSGA host"}
+_VIRTUAL = {1: "passed through to this virtual machine", VGPU_GUEST: "vGPU guest", 3: "vGPU host", 4: "vSGA host"}
 _NOT_FOR_US = describe(NO_PERMISSION)
 
 OK, MISSING, NOTE = "ok", "missing", "note"
@@ -108,9 +109,17 @@ def _namespace(version: str) -> Iterator[dict[str, str]]:
     if not in_inner_namespace():
         return
     seen = trust(version, inner_namespace=True)
+    family = Family(os.getpid(), visible=seen.pids)
     advice = "run with the host's PID namespace (--pid=host), or with driver 570.86 or newer"
-    if not seen.pids:
-        yield _finding(MISSING, "processes", "this driver shows containers the host's pids", advice)
+    if family.outer:
+        yield _finding(
+            NOTE, "processes", "this driver shows containers the host's pids; they are found in the host's /proc"
+        )
+    elif not seen.pids:
+        yield _finding(MISSING, "processes", family.unknown, advice)
+    elif family.unknown:
+        text = f"{family.unknown}: whose the processes on the GPUs are cannot be told"
+        yield _finding(MISSING, "processes", text, "mount the /proc of this PID namespace (unshare --mount-proc)")
     elif not (seen.samples and seen.memory):
         text = "in a container this driver gives process lists, but not each process's share of the work"
         yield _finding(MISSING, "processes", text, advice)
@@ -119,18 +128,13 @@ def _namespace(version: str) -> Iterator[dict[str, str]]:
 
 
 def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]]) -> dict[str, Any]:
-    reader = _nvml_trial.open_reader(nvml, device, _TICK_NS)
+    reader = _nvml_trial.open_reader(nvml, device, _TICK_NS, Tally())
     drain = SampleDrain(nvml, device, Tally())
     settled = time.monotonic() + _SETTLE_S
     for turn in range(_TIMES):
         reader.read(0, turn * 2 * _TICK_NS, lambda what, code: None, watch=True)  # noqa: ARG005 (what fails now was told by the trial)
     missing = dict(reader.unavailable)
-    if not device.identity.mig_enabled:
-        poller = ProcessPoller(nvml, device, trust(version, inner_namespace=in_inner_namespace()), Tally(), _TICK_NS)
-        for _ in range(_TIMES):
-            poller.listed()
-        if poller.unavailable:
-            missing["processes"] = poller.unavailable
+    mps = _processes(nvml, device, version, missing)
     periods = _periods(nvml, device, drain, settled)
     absent = {name: why for name, why in reader.absent.items() if why != _NOT_FOR_US}
     missing |= {name: why for name, why in reader.absent.items() if why == _NOT_FOR_US}
@@ -138,6 +142,8 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         absent["buffered samples"] = "not kept by this driver"
     reader.close()
     findings.extend(_of_gpu(nvml, device, reader, missing, absent))
+    if mps:
+        findings.append(_finding(NOTE, device.title, MPS_TEXTS[mps][1]))
     measured = sorted({column for label in _labels(reader) for column in label.split(", ")} - set(missing))
     return {
         **{
@@ -150,6 +156,20 @@ def _gpu(nvml: Nvml, device: Device, version: str, findings: list[dict[str, str]
         "absent": absent,
         "update_periods_ms": {name: round(ns / 1e6, 1) for name, ns in periods.items()},
     }
+
+
+def _processes(nvml: Nvml, device: Device, version: str, missing: dict[str, str]) -> str:
+    """Ask for the process lists, and add why there are none to what is missing; whether work goes through MPS, as `ProcessPoller.mps` says it."""
+    if device.identity.mig_enabled:
+        return ""
+    seen = trust(version, inner_namespace=in_inner_namespace())
+    poller = ProcessPoller(nvml, device, seen, Tally())
+    for _ in range(_TIMES):
+        poller.listed()
+    if poller.unavailable:
+        missing["processes"] = poller.unavailable
+    poller.poll(time.time_ns(), time.monotonic_ns(), Family(os.getpid(), visible=seen.pids))
+    return poller.mps
 
 
 def _labels(reader: GpuReader) -> Iterator[str]:
@@ -188,13 +208,13 @@ def _of_gpu(
         yield _finding(OK, title, "utilization, memory, power, energy, clocks and processes can be measured")
     for name, why in absent.items():
         yield _finding(NOTE, title, f"{name}: {why}")
-    for note in reader.notes:
-        yield _finding(NOTE, title, note)
+    if reader.of_module:
+        yield _finding(NOTE, title, module_note(reader))
     if device.identity.mig_enabled:
         yield _finding(NOTE, title, "in MIG mode: utilization, processes and memory are those of its MIG devices")
     if nvml.attempt("nvmlDeviceGetPersistenceMode", device.handle) == 0:
         text = "persistence mode is off: the first recorder wakes the GPU, which takes seconds and power"
         yield _finding(NOTE, title, text, "nvidia-smi -pm 1, or run nvidia-persistenced")
-    virtual = _VIRTUAL.get(nvml.attempt("nvmlDeviceGetVirtualizationMode", device.handle) or 0)
+    virtual = _VIRTUAL.get(device.virtualization or 0)
     if virtual:
         yield _finding(NOTE, title, virtual)

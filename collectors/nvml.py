@@ -1,7 +1,9 @@
 """NVIDIA GPUs, through NVML: utilization, memory, power, energy, clocks, and the processes on each.
 
-One session for the whole run. Three tiers: `fast`, at the rate that the user asked for, one row a GPU; `processes`, once a second, one row
-a process on a GPU; and `samples`, once a second, what the driver kept between ticks. The driver's events are waited for in a thread. A GPU that is lost is reported once, the others go on, and it is tried again with growing distance.
+One session for the whole run. Three tiers: `fast`, at the rate that the user asked for, one row a GPU; `processes`, once a second but no faster
+than that, one row a process on a GPU; and `samples`, once a second whatever the rate is, what the driver kept between ticks, before its rings
+overflow. The driver's events are waited for in a thread. A GPU that is lost is reported once, the others go on, and it is tried again each
+second, then more and more rarely.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +21,8 @@ from gpucost.collectors._nvml_library import (
     SessionLostError,
     describe,
 )
-from gpucost.collectors._nvml_pacing import Paced, Pacer
+from gpucost.collectors._nvml_limits import MPS_TEXTS, limits
+from gpucost.collectors._nvml_pacing import Paced, Pacer, Retry
 from gpucost.collectors._nvml_periods import PeriodFinder
 from gpucost.collectors._nvml_processes import Family, ProcessPoller, Trust, in_inner_namespace, trust
 from gpucost.collectors._nvml_reader import COLUMN, GpuReader
@@ -34,8 +37,7 @@ PROCESSES = "processes"
 SAMPLES = "samples"
 
 _NS = 1_000_000_000
-_FIRST_RETRY_NS = _NS
-_LAST_RETRY_NS = 60 * _NS
+_SAMPLES_NS = _NS  # rings of some cards hold 2.4 s of power
 _TALLY_EVERY_NS = 60 * _NS
 _PUBLISH_FIRST, _PUBLISH_EVERY = 10, 60  # drains of the samples tier, which are a second apart
 _STRAYS_EVERY = 10  # polls between two looks at the GPUs that the run does not hold
@@ -46,16 +48,17 @@ _RUN_PROCESSES_AT = COLUMN["run_processes"]
 class _Sampled:
     """One device that is sampled: its readers while it answers, and when to try it again while it does not."""
 
-    def __init__(self, device: Device, context: Context) -> None:
+    def __init__(self, device: Device, context: Context, tally: Tally) -> None:
         self.device = device
+        self.tally = tally
         self.reader: GpuReader | None = None
         self.poller: ProcessPoller | None = None
         self.drain: SampleDrain | None = None
         self.counts: tuple[int | None, int | None] | None = None  # from the last poll, for the next row
-        self.lost_since_ns: int | None = None
+        self.away = False
         self.losses = 0
-        self.retry_ns = 0
-        self.retry_after_ns = _FIRST_RETRY_NS
+        self.mps_told: set[str] = set()
+        self.retry = Retry(context.call_budget_pct / 100)
         self.tallied_ns: int | None = None
 
         def failed(what: str, code: int) -> None:
@@ -77,6 +80,7 @@ class NvmlCollector:
         self._watcher: EventWatcher | None = None
         self._finder: PeriodFinder | None = None
         self._sensors: dict[str, dict[str, int]] = {}
+        self._tallies: dict[str, Tally] = {}  # by UUID; they outlive a lost GPU and a lost session
         self._polls = self._drains = 0
 
     def start(self, context: Context) -> Sequence[Tier]:
@@ -95,10 +99,7 @@ class NvmlCollector:
         if not self._sampled:
             return []
         # In this order, so that what the processes tier counts goes into the row after it.
-        tiers = [Tier(PROCESSES, self._processes_ns), Tier(FAST, self._fast_ns)]
-        if any(one.drain for one in self._sampled):
-            tiers.append(Tier(SAMPLES, self._processes_ns))
-        return tiers
+        return [Tier(PROCESSES, self._processes_ns), Tier(FAST, self._fast_ns), Tier(SAMPLES, _SAMPLES_NS)]
 
     def sample(self, tier: str) -> None:
         """Read every GPU, or every process list, once.
@@ -129,6 +130,7 @@ class NvmlCollector:
                 self._tell_tally(self._context, one, 0)
                 if one.reader is not None:
                     one.reader.close()
+            self._publish_tallies(self._context)
             if self._nvml is not None:
                 self._publish(self._context, self._nvml)
         waiting = [thread for thread in (self._watcher, self._finder) if thread is not None and not thread.end()]
@@ -153,24 +155,22 @@ class NvmlCollector:
         held, sampled = self._choose(context, devices)
         chosen = [device for device in devices if device.uuid in sampled]
         context.describe("gpus", [{**device.facts, "held": device.uuid in held} for device in chosen])
-        inner = in_inner_namespace()
-        self._trust = trust(versions.get("driver", ""), inner_namespace=inner)
-        self._family = Family(
-            context.root_pid,
-            visible=self._trust.pids,
-            attached=_proc.Attached(context.attached_pids, context.attached_names),
-        )
-        periods = {FAST: self._fast_ns, PROCESSES: self._processes_ns, SAMPLES: self._processes_ns}
-        self._pacers = {tier: Pacer(period_ns) for tier, period_ns in periods.items()}
-        self._sampled = [_Sampled(device, context) for device in chosen]
+        self._trust = trust(versions.get("driver", ""), inner_namespace=in_inner_namespace())
+        # A pid to attach is one of ours, and is not looked for among the host's.
+        attached = _proc.Attached(context.attached_pids if self._trust.pids else (), context.attached_names)
+        self._family = Family(context.root_pid, visible=self._trust.pids, attached=attached)
+        if self._family.outer:
+            self._trust = Trust()
+        periods = {FAST: self._fast_ns, PROCESSES: self._processes_ns, SAMPLES: _SAMPLES_NS}
+        self._pacers = {tier: Pacer(period_ns, context.call_budget_pct / 100) for tier, period_ns in periods.items()}
+        self._sampled = [_Sampled(one, context, self._tallies.setdefault(one.uuid, Tally())) for one in chosen]
         for one in self._sampled:
             self._open_device(context, nvml, one)
         self._start_threads(context, nvml, devices)
         self._strays = self._open_strays(nvml, [device for device in devices if device.uuid not in sampled])
-        if not self._trust.pids:
+        if self._family.unknown:
             context.report(
-                "processes_unknown",
-                "this driver shows containers the host's pids: which processes are the run's is unknown",
+                "processes_unknown", f"{self._family.unknown}: which processes on the GPUs are the run's is unknown"
             )
 
     def _start_threads(self, context: Context, nvml: Nvml, devices: Sequence[Device]) -> None:
@@ -203,11 +203,11 @@ class NvmlCollector:
         """Find out what a device can tell; whether it answers at all."""
         device = one.device
         try:
-            one.reader = _nvml_trial.open_reader(nvml, device, self._fast_ns)
+            one.reader = _nvml_trial.open_reader(nvml, device, self._fast_ns, one.tally)
             seen_ns = _NS if "power_w" in one.reader.unavailable else self._fast_ns
-            one.drain = SampleDrain(nvml, device, one.reader.tally, power_every_ns=seen_ns)
+            one.drain = SampleDrain(nvml, device, one.tally, power_every_ns=seen_ns)
             if not device.identity.mig_enabled:  # a GPU in MIG mode has no processes of its own
-                one.poller = ProcessPoller(nvml, device, self._trust, one.reader.tally, self._processes_ns)
+                one.poller = ProcessPoller(nvml, device, self._trust, one.tally)
         except GpuGoneError as error:
             self._lost(context, one, error)
             return False
@@ -215,18 +215,11 @@ class NvmlCollector:
         return True
 
     def _tell_limits(self, context: Context, one: _Sampled) -> None:
-        """One event that says what this device cannot tell, and why."""
+        """Say what this device cannot tell, and why."""
         if one.reader is None:
             return
-        reasons: dict[str, list[str]] = {}
-        for column, reason in one.reader.unavailable.items():
-            reasons.setdefault(reason, []).append(column)
-        if one.poller is not None and one.poller.unavailable:
-            reasons.setdefault(one.poller.unavailable, []).append("processes")
-        parts = [f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items()]
-        parts += one.reader.notes
-        if parts:
-            context.report("metric_unavailable", f"{one.device.title}: {'; '.join(parts)}", subject=one.device.uuid)
+        for kind, text in limits(one.device, one.reader, one.poller, one.drain):
+            context.report(kind, f"{one.device.title}: {text}", subject=one.device.uuid)
 
     def _open_strays(self, nvml: Nvml, devices: Sequence[Device]) -> list[ProcessPoller]:
         """The GPUs that the run does not hold, in case it uses one all the same."""
@@ -235,7 +228,7 @@ class NvmlCollector:
             if device.identity.mig_enabled:
                 continue
             try:
-                poller = ProcessPoller(nvml, device, Trust(samples=False), Tally(), self._processes_ns)
+                poller = ProcessPoller(nvml, device, Trust(samples=False), Tally())
             except CallFailedError:
                 continue
             if not poller.unavailable:
@@ -266,7 +259,7 @@ class NvmlCollector:
                 emit("gpu", GpuRow._make(row))
             if reader.happened:
                 self._tell_happened(context, one, reader)
-            if reader.tally.changed:
+            if one.tally.changed:
                 self._tell_tally(context, one, _TALLY_EVERY_NS)
         if pacer.wants_review(spent_ns):
             self._review(context, FAST, [probe for one in self._sampled if one.reader for probe in one.reader.probes])
@@ -286,67 +279,79 @@ class NvmlCollector:
 
     def _tell_tally(self, context: Context, one: _Sampled, at_most_every_ns: int) -> None:
         """Say how many values were impossible: at once, then once a minute while there are more."""
-        if one.reader is None or not one.reader.tally.changed:
+        if not one.tally.changed:
             return
         now_ns = context.clock.mono_ns()
         if one.tallied_ns is None or now_ns - one.tallied_ns >= at_most_every_ns:
             one.tallied_ns = now_ns
-            context.report("garbage_value", f"{one.device.title}: {one.reader.tally.text()}", subject=one.device.uuid)
+            context.report("garbage_value", f"{one.device.title}: {one.tally.text()}", subject=one.device.uuid)
 
     # Lost, and back.
 
     def _lost(self, context: Context, one: _Sampled, error: GpuGoneError) -> None:
-        now_ns = context.clock.mono_ns()
-        if one.lost_since_ns is None:
-            one.lost_since_ns = now_ns
+        if not one.away:
+            one.away = True
             one.losses += 1
-            one.retry_after_ns = _FIRST_RETRY_NS
+            one.retry.lost(context.clock.mono_ns())
             again = f" (for the {one.losses}. time)" if one.losses > 1 else ""
             context.report("gpu_lost", f"{one.device.title}: {error}{again}; the others go on", subject=one.device.uuid)
         one.reader = one.poller = one.drain = one.counts = None
-        one.retry_ns = now_ns + one.retry_after_ns
-        one.retry_after_ns = min(2 * one.retry_after_ns, _LAST_RETRY_NS)
 
     def _try_again(self, context: Context, one: _Sampled) -> bool:
-        """Whether a lost device answers again; asked at growing distances."""
+        """Whether a lost device answers again, if it is time to ask."""
         nvml = self._nvml
-        if nvml is None or context.clock.mono_ns() < one.retry_ns:
+        if nvml is None or not one.retry.is_due(context.clock.mono_ns()):
             return False
+        spent_ns = nvml.meter.wall_ns
+        if not self._reopen(context, nvml, one):
+            one.retry.failed(context.clock.mono_ns(), nvml.meter.wall_ns - spent_ns)
+            return False
+        one.away = False
+        seconds = one.retry.seconds_away(context.clock.mono_ns())
+        context.report("gpu_back", f"{one.device.title} answers again after {seconds:.0f} s", subject=one.device.uuid)
+        return True
+
+    def _reopen(self, context: Context, nvml: Nvml, one: _Sampled) -> bool:
         try:
             one.device.handle = nvml.ask("nvmlDeviceGetHandleByUUID", one.device.uuid)
         except CallFailedError as error:
             if error.code == UNINITIALIZED:
                 raise SessionLostError(error.code) from error
-            self._lost(context, one, GpuGoneError(error.code))
             return False
-        if not self._open_device(context, nvml, one):
-            return False
-        seconds = (context.clock.mono_ns() - (one.lost_since_ns or 0)) / _NS
-        one.lost_since_ns = None
-        context.report("gpu_back", f"{one.device.title} answers again after {seconds:.0f} s", subject=one.device.uuid)
-        return True
+        return self._open_device(context, nvml, one)
 
     # The samples tier.
 
     def _drain_samples(self, context: Context) -> None:
-        clock, spent_ns = context.clock, 0
-        drains = [(one, one.drain) for one in self._sampled if one.drain]
-        for one, drain in drains:
-            if not drain.is_due():
+        """Empty the driver's rings; at a low rate, this is also when a lost GPU is tried again."""
+        spent_ns = 0
+        for one in self._sampled:
+            if one.reader is None and not self._try_again(context, one):
                 continue
             try:
-                rows = drain.drain(clock.time_ns(), clock.mono_ns())
+                spent_ns += self._drain(context, one)
             except GpuGoneError as error:
                 self._lost(context, one, error)
-                continue
-            spent_ns += drain.spent_ns
-            for row in rows:
-                context.emit("gpu_sample", row)
         self._drains += 1
         if self._nvml is not None and (self._drains == _PUBLISH_FIRST or self._drains % _PUBLISH_EVERY == 0):
             self._publish(context, self._nvml)
         if self._pacers[SAMPLES].wants_review(spent_ns):
-            self._review(context, SAMPLES, [drain for _, drain in drains])
+            usages = [one.poller.usage for one in self._sampled if one.poller and one.poller.usage]
+            self._review(context, SAMPLES, [*(one.drain for one in self._sampled if one.drain), *usages])
+
+    def _drain(self, context: Context, one: _Sampled) -> int:
+        """Empty the rings of one device; the nanoseconds spent in the driver."""
+        clock, spent_ns = context.clock, 0
+        if one.drain and one.drain.is_due():
+            for row in one.drain.drain(clock.time_ns(), clock.mono_ns()):
+                context.emit("gpu_sample", row)
+            spent_ns += one.drain.spent_ns
+        usage = one.poller.usage if one.poller else None
+        if usage is not None and usage.is_overdue(clock.mono_ns()):
+            usage.gather(clock.mono_ns())
+            usage.took(usage.entries.spent_ns)
+            spent_ns += usage.entries.spent_ns
+        return spent_ns
 
     def _publish(self, context: Context, nvml: Nvml) -> None:
         """What the driver's calls cost so far, and how often its sensors are renewed, for the manifest."""
@@ -355,6 +360,13 @@ class NvmlCollector:
                 self._sensors.setdefault(one.device.uuid, {}).update(one.drain.periods_ns())
         context.describe("driver_calls", nvml.costs.facts())
         context.describe("sensor_periods_ns", {uuid: dict(periods) for uuid, periods in self._sensors.items()})
+        self._publish_tallies(context)
+
+    def _publish_tallies(self, context: Context) -> None:
+        """What was left out, and how much of it, for the manifest."""
+        left_out = {uuid: facts for uuid, tally in self._tallies.items() if (facts := tally.facts())}
+        if left_out:
+            context.describe("left_out", left_out)
 
     # The processes tier.
 
@@ -372,6 +384,7 @@ class NvmlCollector:
                 continue
             spent_ns += poller.spent_ns
             one.counts = _count(rows) if complete else None
+            self._tell_mps(context, one, poller)
             seen.update(row.pid for row in rows)
             for row in rows:
                 context.emit("gpu_process", row)
@@ -381,6 +394,13 @@ class NvmlCollector:
         self._family.forget_all_but(seen)
         if self._pacers[PROCESSES].wants_review(spent_ns):
             self._review(context, PROCESSES, [poller for _, poller in pollers])
+
+    def _tell_mps(self, context: Context, one: _Sampled, poller: ProcessPoller) -> None:
+        """Say once that work goes through MPS, and what that hides."""
+        if poller.mps and poller.mps not in one.mps_told:
+            one.mps_told.add(poller.mps)
+            kind, text = MPS_TEXTS[poller.mps]
+            context.report(kind, f"{one.device.title}: {text}", subject=one.device.uuid)
 
     def _look_for_strays(self, context: Context) -> set[int]:
         """A process of the run on a GPU that is not held: then the bill does not say what the run used, and the user must know."""

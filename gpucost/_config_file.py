@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 IDLE_SPLITS = ("owner", "equal", "none")
 MAX_IDLE_AFTER_S = 86_400.0
 MAX_PUE = 10.0
+MAX_PCT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Config:
         prices: USD per GPU-hour by NVML name or UUID.
         runs: where recordings are kept, absolute.
         hz: ticks a second.
+        call_budget_pct: percent of a tick that calls into the GPU driver may take.
         idle_after_s: seconds without a kernel after which a held GPU is idle.
         idle_split: who is charged for idle power: `owner`, `equal` or `none`.
         region: of the electricity grid.
@@ -41,6 +43,7 @@ class Config:
     prices: Mapping[str, Decimal] = field(default_factory=dict)
     runs: str | None = None
     hz: float | None = None
+    call_budget_pct: float | None = None
     idle_after_s: float | None = None
     idle_split: str | None = None
     region: str | None = None
@@ -194,10 +197,17 @@ def _idle_after(value: Any) -> float:
     return check_idle_after_s(float(value))
 
 
+def _call_budget(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not 0 < value <= MAX_PCT:
+        raise ValueError(f"takes a percentage above 0 and up to {MAX_PCT:g}")
+    return float(value)
+
+
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "price": ("price", _price),
     "runs": ("runs", _text),
     "hz": ("hz", lambda value: _number(value, 0.1, 50.0, "a number (ticks a second)")),
+    "call_budget": ("call_budget_pct", _call_budget),
     "idle_after": ("idle_after_s", _idle_after),
     "idle_split": ("idle_split", _idle_split),
 }

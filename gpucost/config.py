@@ -3,6 +3,7 @@
     price = 2.49              # USD per GPU-hour, for every GPU
     runs = ".gpucost/runs"    # relative to the file
     hz = 10
+    call_budget = 1           # percent of a tick that calls into the GPU driver may take
     idle_after = 1.0          # seconds
     idle_split = "owner"      # owner, equal or none
     [prices]                  # by NVML name or UUID; goes before `price`

@@ -87,7 +87,9 @@ class GpuProcessRow(NamedTuple):
     gpu_uuid: str
     pid: int
     start_time_ns: int | None = None  # start of the process, UTC since the epoch; a reused pid has another
-    in_run: bool | None = None  # descends from the recorded command; null when the pid cannot be seen from here
+    in_run: bool | None = (
+        None  # descends from the recorded command; null when that cannot be told (another namespace, an MPS server)
+    )
     kind: str | None = None  # compute, graphics, mps
     memory_used_bytes: int | None = None
     sm_util_pct: float | None = None  # mean of the driver's samples since the last poll

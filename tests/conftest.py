@@ -1,7 +1,9 @@
 """Fixtures for everybody: the stand-in driver, and the environment in which a process finds it."""
 
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,16 @@ def driver_env(driver_build: Callable[[Sequence[str]], Path], tmp_path: Path) ->
         return {"LD_LIBRARY_PATH": os.pathsep.join(search), "GPUCOST_DRIVER_SCENARIO": str(path)}
 
     return environment
+
+
+@pytest.fixture(scope="session")
+def mps_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A process that the kernel calls what the server of MPS is called; its pid."""
+    program = tmp_path_factory.mktemp("mps") / "nvidia-cuda-mps-server"
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o700)
+    process = subprocess.Popen([program], stdin=subprocess.PIPE)
+    while Path(f"/proc/{process.pid}/comm").read_text().strip() != "nvidia-cuda-mps":
+        time.sleep(0.01)
+    yield process.pid
+    process.communicate()

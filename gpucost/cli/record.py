@@ -33,6 +33,14 @@ def record(
     hz: Annotated[
         str | None, typer.Option("--hz", metavar="HZ", help="Samples a second, 0.1 to 50 (default: 10).")
     ] = None,
+    call_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--call-budget",
+            metavar="PCT",
+            help="Share of a tick that calls into the GPU driver may take, in percent, above 0 to 100 (default: 1); dearer ones are made less often.",
+        ),
+    ] = None,
     gpus: Annotated[
         str,
         typer.Option(
@@ -85,6 +93,7 @@ def record(
         labels=label,
         price=price,
         hz=hz,
+        call_budget=call_budget,
         gpus=gpus,
         bill=bill,
         quiet=quiet,

@@ -16,7 +16,7 @@ from gpucost.recorder import closing, labels
 from gpucost.recorder.events import EventLog
 from gpucost.recorder.launch import Supervisor
 from gpucost.recorder.live import LiveLine
-from gpucost.recorder.options import DEFAULT_HZ, RecordOptions
+from gpucost.recorder.options import DEFAULT_CALL_BUDGET_PCT, DEFAULT_HZ, RecordOptions
 from gpucost.recorder.sampler import Runner
 from gpucost.recorder.writer import WriterThread
 from gpucost.store.journal import MAX_AGE_NS, JournalWriter
@@ -58,6 +58,9 @@ class Machinery:
         self.clock: Clock = clock or SystemClock()
         self.manifest = Manifest.from_json(manifest)
         self.hz = float(options.hz) if options.hz is not None else DEFAULT_HZ
+        self.call_budget_pct = (
+            float(options.call_budget) if options.call_budget is not None else DEFAULT_CALL_BUDGET_PCT
+        )
         self.writer_id = rundir.new_token()
         self.journal = JournalWriter(
             rundir.journal_dir(run_dir, host), self.writer_id, self.clock, max_age_ns=segment_age_ns
@@ -96,6 +99,7 @@ class Machinery:
             "pid": os.getpid(),
             "command_pid": command.pid,
             "hz": self.hz,
+            "call_budget_pct": self.call_budget_pct,
             "gpus": self.options.gpus,
             "attached": [*map(int, self.options.attach), *self.options.attach_names],
             "writer": self.writer_id,
@@ -119,6 +123,7 @@ class Machinery:
             root_pid=os.getpid(),
             command_pid=command_pid,
             hz=self.hz,
+            call_budget_pct=self.call_budget_pct,
             gpus=self.options.gpus,
             bill=self.options.bill,
             environ=self.environ,

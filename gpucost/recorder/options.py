@@ -8,6 +8,8 @@ from gpucost.errors import UsageError
 DEFAULT_HZ = 10.0
 MIN_HZ = 0.1
 MAX_HZ = 50.0
+DEFAULT_CALL_BUDGET_PCT = 1.0
+MAX_PCT = 100.0
 _MOST_PIDS = 1 << 22  # the kernel's own limit
 BILLS = ("visible", "node")
 
@@ -19,6 +21,7 @@ class RecordOptions:
         "attach",
         "attach_names",
         "bill",
+        "call_budget",
         "command",
         "gpus",
         "hz",
@@ -40,6 +43,7 @@ class RecordOptions:
         labels: list[str] | None = None,
         price: str | None = None,
         hz: str | None = None,
+        call_budget: str | None = None,
         gpus: str = "",
         bill: str = "visible",
         quiet: bool = False,
@@ -54,6 +58,7 @@ class RecordOptions:
         self.labels = labels or []
         self.price = price
         self.hz = hz
+        self.call_budget = call_budget
         self.gpus = gpus
         self.bill = bill
         self.quiet = quiet
@@ -71,6 +76,7 @@ VALUES = {
     "--attach-name": "attach_names",
     "--price": "price",
     "--hz": "hz",
+    "--call-budget": "call_budget",
     "--gpus": "gpus",
     "--bill": "bill",
     "--join": "join",
@@ -119,8 +125,8 @@ def check(options: RecordOptions) -> None:
         raise UsageError("recording needs Linux", hint="a recording can be read with `gpucost report` anywhere")
     if not options.command or not options.command[0]:
         raise UsageError("there is no command to record", hint="gpucost record -- COMMAND [ARGS]")
-    if options.hz is not None:
-        parse_hz(options.hz)
+    parse_hz(DEFAULT_HZ if options.hz is None else options.hz)
+    parse_call_budget(DEFAULT_CALL_BUDGET_PCT if options.call_budget is None else options.call_budget)
     parse_labels(options.labels)
     for pid in options.attach:
         check_pid(pid)
@@ -171,6 +177,23 @@ def parse_hz(text: str | float) -> float:
         value = 0.0
     if not MIN_HZ <= value <= MAX_HZ:
         raise UsageError(f"hz is {str(text)!r}, but takes a number from {MIN_HZ:g} to {MAX_HZ:g} (ticks a second)")
+    return value
+
+
+def parse_call_budget(text: str | float) -> float:
+    """Percent of a tick that all calls into the driver may take together.
+
+    Raises:
+        UsageError: not a number above 0 and up to 100.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= MAX_PCT:
+        raise UsageError(
+            f"call budget is {str(text)!r}, but takes a number above 0 and up to {MAX_PCT:g} (percent of a tick)"
+        )
     return value
 
 

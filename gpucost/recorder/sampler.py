@@ -13,6 +13,7 @@ from gpucost.recorder.launch import name_thread
 
 _FIRST_BACKOFF_S = 1.0
 _LAST_BACKOFF_S = 60.0
+_PATIENCE = 5  # failures in a row before the back-off grows: a driver that is reloaded is soon there again
 _SLOW_SHARE = 0.25  # a sample may take this share of its period ...
 _SLOW_COUNT = 5  # ... but not this many times in a row: then its period is doubled
 _MAX_STRETCH = 16
@@ -98,7 +99,7 @@ class Runner(threading.Thread):
         self.status.update(sample_s=0.0, driver_s=0.0)
         self._tiers: list[TierState] = []
         self._asked_to_stop = threading.Event()
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._failures_in_a_row = 0
         self._busy_since_ns = self.clock.mono_ns()
         self._told_stuck = False
 
@@ -215,13 +216,19 @@ class Runner(threading.Thread):
         self.context.report("collector_failed", f"{self.collector.name} failed to {doing}: {text}")
 
     def _recovered(self) -> None:
-        if self._backoff_s > _FIRST_BACKOFF_S:
+        if self._failures_in_a_row:
             self.context.report("collector_recovered", f"{self.collector.name} works again")
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._failures_in_a_row = 0
 
     def _wait_out(self) -> bool:
-        """Wait before the next try, longer each time; returns whether it is time to stop instead."""
+        """Wait before the next try, longer each time after the first few; returns whether it is time to stop instead."""
         self.phase = "waiting"
         self._busy_since_ns = 0
-        delay, self._backoff_s = self._backoff_s, min(self._backoff_s * 2, _LAST_BACKOFF_S)
-        return self._asked_to_stop.wait(delay)
+        self._failures_in_a_row += 1
+        return self._asked_to_stop.wait(backoff_s(self._failures_in_a_row))
+
+
+def backoff_s(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    doublings = min(max(failures - _PATIENCE, 0), 10)
+    return min(_FIRST_BACKOFF_S * (1 << doublings), _LAST_BACKOFF_S)

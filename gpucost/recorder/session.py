@@ -12,7 +12,7 @@ import time
 from gpucost import rundir
 from gpucost._version import SCHEMA_VERSION
 from gpucost.errors import GpucostError, UsageError
-from gpucost.recorder.options import RecordOptions, check, parse_hz, parse_labels
+from gpucost.recorder.options import RecordOptions, check, parse_call_budget, parse_hz, parse_labels
 from gpucost.recorder.redact import redact
 
 TYPE_CHECKING = False  # typing's import would cost start-up time
@@ -139,11 +139,13 @@ def _apply_configuration(options: RecordOptions) -> None:
     """Fill in what the command line left open and the configuration file answers; costs nothing where there is no such file."""
     from gpucost import config
 
-    if (options.runs is None or options.hz is None) and config.exists():
+    if None in (options.runs, options.hz, options.call_budget) and config.exists():
         settings = config.load()
         options.runs = options.runs or os.environ.get("GPUCOST_RUNS") or settings.runs
         if options.hz is None and settings.hz is not None:
             options.hz = str(parse_hz(settings.hz))
+        if options.call_budget is None and settings.call_budget_pct is not None:
+            options.call_budget = str(parse_call_budget(settings.call_budget_pct))
 
 
 def _first_manifest(options: RecordOptions, run_dir: str, host: str, time_ns: int, mono_ns: int) -> dict[str, object]:

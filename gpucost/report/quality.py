@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gpucost.report.left_out import left_out_notes
 from gpucost.report.model import (
     UNKNOWN,
     Basis,
@@ -75,7 +76,7 @@ def quality_of(material: Material, gpus: list[GpuRow], stages: list[StageRow]) -
         events=events,
         events_left_out=left_out,
         problems=[Trouble(problem.code, problem.message, problem.count) for problem in material.recording.problems],
-        notes=list(material.analysis.notes),
+        notes=[*material.analysis.notes, *left_out_notes(material)],
     )
 
 
@@ -177,6 +178,8 @@ def _energy_basis(material: Material, gpus: list[GpuRow], *, simulated: bool) ->
     apart = [abs(value) for value in differences if value is not None]
     if apart:
         text += f"; counter and integral differ by {max(apart):.1f} %"
+    if "power_of_module" in set(material.recording.frames["event"]["kind"]):
+        text += "; of the whole module, CPU included, where the GPU has none of its own"
     basis = kinds[0] if len(set(kinds)) == 1 else "mixed"
     return Basis("energy", "simulated" if simulated and basis != "unknown" else basis, text)
 

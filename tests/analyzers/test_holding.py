@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, tenths, uses_ns
+from analysis_builders import GPU, HOST, MIB, MS, S, gpu_process, gpu_rows, recording, stage, tenths, uses_ns
 from gpucost.analyzers import analyze
 from gpucost.manifest import Gpu
 
@@ -162,6 +162,14 @@ def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen() -> None:
     assert any("count as foreign" in note for note in found.notes)
 
 
+def test_process_rows_without_a_time_say_nothing() -> None:
+    """Damage: the list was never polled at a time that is known, and stages that are open together share without it."""
+    lost = {**gpu_process(0, 7, in_run=True, sm=50.0), "t_ns": None}
+    spans = [stage(name, 0, 1, pid=pid) for name, pid in (("plan", 7), ("execute", 8))]
+    found = analyze(recording(1, gpu_rows(tenths(0, 1), 80.0, poll=False), gpu_process=[lost], stage=spans))
+    assert sum(uses_ns(found).values()) == S
+
+
 def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> None:
     """No process of the run was ever recognised: the driver lists the host's pids inside a container."""
     memory = [BARE] * 10 + [TAKEN] * 10
@@ -171,6 +179,19 @@ def test_pids_of_another_namespace_count_as_the_runs_and_memory_decides() -> Non
     assert uses_ns(found) == {"empty": S, "busy": 800 * MS, "gap": 200 * MS}
     assert found.gpus.loc[GPU, "holding_basis"] == "memory"
     assert any("another namespace" in note for note in found.notes)
+
+
+def test_what_goes_through_a_server_of_mps_is_not_somebody_elses() -> None:
+    """Its clients cannot be told, also where the run's own processes are seen on another GPU: they count as the run's."""
+    gpus = [Gpu(uuid, "Test GPU", HOST, i, memory_reserved_bytes=BARE) for i, uuid in enumerate((GPU, "GPU-1"))]
+    ours = gpu_rows(tenths(0, 1), 80.0, memory_used_bytes=TAKEN)
+    served = gpu_rows(tenths(0, 1), 80.0, uuid="GPU-1", run_processes=None, memory_used_bytes=TAKEN)
+    lists = [gpu_process(t, 7, in_run=True) for t in tenths(0, 1)]
+    lists += [gpu_process(t, 8, in_run=None, uuid="GPU-1") for t in tenths(0, 1)]
+    event = {"t_ns": 0, "kind": "mps_clients_hidden", "source": "nvml", "subject": "GPU-1", "message": ""}
+    found = analyze(recording(1, [*ours, *served], gpus=gpus, gpu_process=lists, event=[event]))
+    assert uses_ns(found, "GPU-1") == {"busy": 800 * MS, "gap": 200 * MS}
+    assert any("MPS" in note for note in found.notes)
 
 
 def test_pids_nobody_can_see_are_foreign_if_the_runs_own_can_be_seen_on_another_gpu() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from driver.scenario import Activity, Gpu, Mig, Scenario, call_fails, init_fails, slow
+from driver.scenario import Activity, Gpu, Mig, Process, Scenario, call_fails, init_fails, slow
 
 
 @pytest.fixture
@@ -86,3 +86,10 @@ def test_the_latency_of_each_call_is_measured(doctor):
 def test_a_name_with_control_characters_is_printed_as_text(doctor):
     _, out = doctor(Scenario(gpus=[Gpu(name="evil\x1b[31m")]))
     assert "\x1b" not in out
+
+
+def test_work_that_goes_through_mps_is_a_note(doctor, mps_server):
+    """It can be measured, and whose it is cannot be told."""
+    code, out = doctor(Scenario(gpus=[Gpu(activity=Activity(), processes=[Process(pid=mps_server)])]))
+    assert code == 0
+    assert "shared through MPS, and the driver lists the server alone" in " ".join(out.split())

@@ -49,11 +49,15 @@ def test_it_satisfies_the_protocol_under_its_registered_name(name):
 
 
 def test_it_asks_for_named_tiers_of_which_none_is_faster_than_the_user_wants(name, tmp_path):
+    """But for the one that empties the driver's rings, which overflow whatever the user wants: that one keeps to once a second."""
     for hz in (0.1, 2.0, 50.0):
         collector = make(name)
         tiers = started(collector, lent(name, tmp_path, hz=hz))
         assert tiers
-        assert all(isinstance(tier, Tier) and tier.period_ns >= 1e9 / hz - 1 for tier in tiers)
+        for tier in tiers:
+            fastest = 1.0 if (name, tier.name) == ("nvml", "samples") else hz
+            assert isinstance(tier, Tier)
+            assert tier.period_ns >= 1e9 / fastest - 1
         assert len({tier.name for tier in tiers}) == len(tiers)
         collector.stop()
 

@@ -97,6 +97,24 @@ def test_samples_between_ticks_are_each_taken_once(observe: Observe) -> None:
     assert all(row["module_power_w"] is None for row in seen.gpu_sample)
 
 
+def test_no_sample_of_power_is_lost_at_a_tenth_of_a_hertz(observe: Observe) -> None:
+    """The driver's ring holds 2.4 s of power: the tier that empties it does not wait for the ticks, which are 10 s apart."""
+    ticking = """
+bench.start()
+for second in range(1, 31):
+    bench.clock.set(second)
+    for name, period_ns in bench.seen["tiers"]:
+        if second * 10**9 % period_ns == 0:
+            bench.collector.sample(name)
+"""
+    seen = observe(Scenario(gpus=[Gpu(power_w=[(0, 100), (12.345, 300)])]), ticking, hz=0.1)
+    power = [(row["mono_ns"], row["power_w"]) for row in seen.gpu_sample if row["power_w"] is not None]
+    middles = range(60_000_000, 30 * NS - 100_000_000, 100_000_000)  # of 20 to 100 ms, 120 to 200 ms, and so on
+    levels = [100 if ns < 12_300_000_000 else 220 if ns < 12_400_000_000 else 300 for ns in middles]
+    assert power == list(zip(middles, levels, strict=True))
+    assert len(seen.gpu) == 3
+
+
 def test_what_happened_before_the_start_is_not_sampled(observe: Observe) -> None:
     seen = observe(Scenario(), "bench.clock.set(10)\nbench.start()\nbench.samples(10.5)", hz=1)
     power = [row["mono_ns"] for row in seen.gpu_sample if row["power_w"] is not None]

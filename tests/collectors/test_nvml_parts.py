@@ -14,7 +14,7 @@ from gpucost.collectors._nvml_counters import (
     WrappingCounter,
 )
 from gpucost.collectors._nvml_library import ERRORS, describe
-from gpucost.collectors._nvml_pacing import BUDGET_SHARE, Paced, Pacer
+from gpucost.collectors._nvml_pacing import Paced, Pacer, Retry
 from gpucost.collectors._nvml_reader import VALUE_LETTERS
 
 NS = 10**9
@@ -140,7 +140,7 @@ costs = st.lists(st.floats(0, 1e9, allow_nan=False), min_size=1, max_size=30)
 @given(costs)
 def test_thinned_calls_keep_to_the_budget(given_costs: list[float]) -> None:
     """At the level found, all calls together cost the budget or less a tick, unless even the rarest asking is too dear."""
-    pacer = Pacer(100 * MS)
+    pacer = Pacer(100 * MS, 0.01)
     asked = []
     for position, cost in enumerate(given_costs):
         one = Paced(str(position))
@@ -149,15 +149,15 @@ def test_thinned_calls_keep_to_the_budget(given_costs: list[float]) -> None:
     pacer.review(asked)
     average = sum(one.cost_ns / one.every for one in asked)
     dearest = max(one.every for one in asked)
-    assert average <= BUDGET_SHARE * 100 * MS * (1 + 1e-9) or dearest == pacer.longest
+    assert average <= 0.01 * 100 * MS * (1 + 1e-9) or dearest == pacer.longest
     cheap = [one for one in asked if one.cost_ns <= pacer.budget_ns / len(asked)]
     assert all(one.every == 1 for one in cheap)
 
 
 def test_nothing_changes_while_calls_fit() -> None:
     """A tier within its budget is left alone, and so is one that exceeded it twice; after three times each call is watched, then reviewed."""
-    pacer = Pacer(100 * MS)
-    within, beyond = round(0.9 * BUDGET_SHARE * 100 * MS), round(1.5 * BUDGET_SHARE * 100 * MS)
+    pacer = Pacer(100 * MS, 0.01)
+    within, beyond = round(0.9 * 0.01 * 100 * MS), round(1.5 * 0.01 * 100 * MS)
     spent = [within, beyond, beyond, within, beyond, beyond, within]
     assert not any(pacer.wants_review(one) or pacer.watching for one in spent)
     seen = [(pacer.wants_review(beyond), pacer.watching) for _ in range(6)]
@@ -166,7 +166,7 @@ def test_nothing_changes_while_calls_fit() -> None:
 
 def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
     """A thinned tier is looked at every so often."""
-    pacer, dear, cheap = Pacer(100 * MS), Paced("dear"), Paced("cheap")
+    pacer, dear, cheap = Pacer(100 * MS, 0.01), Paced("dear"), Paced("cheap")
     for _ in range(20):
         dear.took(60 * MS)
         cheap.took(MS // 20)
@@ -178,6 +178,30 @@ def test_a_call_that_is_cheap_again_gets_its_rate_back() -> None:
     assert reviews.count(True) == 2
     assert pacer.review([dear, cheap]) == []
     assert (dear.every, pacer.thinned, pacer.watching) == (1, False, False)
+
+
+def retries(share: float, cost_ns: int, seconds: int) -> list[int]:
+    """The seconds in which a GPU that stays away is tried."""
+    retry = Retry(share)
+    retry.lost(0)
+    found = []
+    for second in range(1, seconds + 1):
+        if retry.is_due(second * 1000 * MS):
+            found.append(second)
+            retry.failed(second * 1000 * MS, cost_ns)
+    return found
+
+
+def test_a_gpu_that_is_away_is_tried_each_second_for_a_minute() -> None:
+    """Then at doubling distances, up to a minute."""
+    tried = retries(0.01, MS, 400)
+    assert tried == [*range(1, 62), 62, 64, 68, 76, 92, 124, 184, 244, 304, 364]
+
+
+def test_trying_a_gpu_again_keeps_to_the_budget() -> None:
+    """A try that takes 100 ms costs a hundredth of the time when it is made every 10 s; one that hangs for a minute, once a minute."""
+    assert retries(0.01, 100 * MS, 50) == [1, 11, 21, 31, 41]
+    assert retries(0.01, 60_000 * MS, 150) == [1, 61, 121]
 
 
 @given(st.integers(1, 20), st.integers(1, 60))

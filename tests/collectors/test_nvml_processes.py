@@ -113,7 +113,7 @@ def test_more_processes_than_expected_are_all_listed(observe: Observe) -> None:
         + [Process(pid=20_000_000 + number, kinds="g") for number in range(4)]
     )
     scenario = Scenario(gpus=[gpu])
-    body = "import gpucost.collectors._nvml_processes as p\np._FIRST_CAPACITY = 2\n" + polled(1)
+    body = "import gpucost.collectors._nvml_entries as e\ne.FIRST_BYTES = 48\n" + polled(1)
     assert len(observe(scenario, body).gpu_process) == 64
 
 
@@ -152,13 +152,41 @@ def test_the_first_poll_takes_no_history_with_it(observe: Observe) -> None:
 
 
 def test_samples_of_processes_that_are_not_listed_are_dropped(observe: Observe) -> None:
-    """A pid in the samples alone may be anybody's: it ended, or is a pid of another namespace."""
+    """A pid in the samples alone may be anybody's: it ended, or is a pid of another namespace. How many there were is said."""
     gpu = Gpu(
         process_period_s=0.25,
         processes=[Process(pid=GONE_PID, kinds="", sm_util_pct=90), Process(pid=os.getpid(), sm_util_pct=50)],
     )
-    seen = observe(Scenario(gpus=[gpu]), polled(1))
-    assert [(row["pid"], row["sm_util_pct"]) for row in seen.gpu_process] == [(os.getpid(), 50)]
+    scenario = Scenario(gpus=[gpu])
+    seen = observe(scenario, polled(1, 2) + "\nbench.collector.stop()")
+    assert [(row["pid"], row["sm_util_pct"]) for row in seen.gpu_process] == [(os.getpid(), 50)] * 2
+    assert seen.described["left_out"] == {scenario.uuid(0): {"unlisted_samples": 8}}
+    assert seen.events == []
+
+
+def test_last_samples_of_a_process_that_ended_are_nobodys_else(observe: Observe) -> None:
+    """It was in the list before, so what the driver caught of it since is no sign of somebody who cannot be seen."""
+    gpu = Gpu(process_period_s=0.25, processes=[Process(pid=GONE_PID, sm_util_pct=50, end_s=1.6)])
+    seen = observe(Scenario(gpus=[gpu]), polled(1, 2, 3) + "\nbench.collector.stop()")
+    assert [row["util_samples"] for row in seen.gpu_process] == [4]
+    assert "left_out" not in seen.described
+
+
+def test_no_sample_is_lost_between_lists_that_are_far_apart(observe: Observe) -> None:
+    """The driver's ring holds ten seconds; it is emptied beside the lists, and the next one has all of it."""
+    gpu = Gpu(process_period_s=0.25, processes=[Process(pid=os.getpid(), sm_util_pct=[(0, 0), (0.1, 80), (10.1, 40)])])
+    between = list(range(1, 20))
+    body = f"bench.start()\nbench.processes(0)\nbench.samples(*{between})\nbench.processes(20)"
+    seen = observe(Scenario(gpus=[gpu]), body, hz=0.1)
+    assert [(row["sm_util_pct"], row["util_samples"]) for row in seen.gpu_process] == [(None, 0), (60, 80)]
+
+
+def test_the_ring_is_not_asked_twice_where_lists_come_every_second(observe: Observe) -> None:
+    """Then they empty it in time."""
+    polls = "\n".join(f"bench.processes({second})\nbench.samples({second})" for second in range(10))
+    body = f"bench.start()\n{polls}\nout.append(bench.collector._nvml.costs.facts()[{UTILIZATION!r}]['calls'])"
+    gpu = Gpu(process_period_s=0.25, processes=[Process(pid=os.getpid(), sm_util_pct=50)])
+    assert observe(Scenario(gpus=[gpu]), body).out == [11]  # one to find out whether it is there
 
 
 def test_impossible_samples_are_dropped_and_counted(observe: Observe) -> None:
@@ -173,6 +201,14 @@ def test_impossible_samples_are_dropped_and_counted(observe: Observe) -> None:
     ]  # asked again, the second half of them came right
     assert seen.gpu_process[1]["sm_util_pct"] is None
     assert "process sm_util_pct 4" in seen.messages("garbage_value")[-1]
+
+
+def test_an_impossible_sample_is_counted_once(observe: Observe) -> None:
+    """The driver tells it again as long as no possible one follows."""
+    gpu = Gpu(process_period_s=0.25, processes=[Process(pid=os.getpid(), sm_util_pct=[(0, 0), (0.9, 50), (1.9, 0)])])
+    scenario = Scenario(gpus=[gpu], faults=[garbage("process_sm", 1000)])
+    seen = observe(scenario, polled(1, 2, 3, 4, 5) + "\nbench.collector.stop()")
+    assert seen.described["left_out"] == {scenario.uuid(0): {"impossible": {"process sm_util_pct": 4}}}
 
 
 @pytest.mark.parametrize(("code", "samples"), [(6, 0), (3, None), (4, None)])
@@ -329,3 +365,32 @@ def test_a_proc_that_is_not_ours_tells_nothing(proc: Callable[..., Proc], tmp_pa
     (tmp_path / "self").unlink()
     (tmp_path / "self").symlink_to("3")
     assert Family(10, proc=made).member(20).in_run is None
+
+
+# MPS.
+
+
+def test_a_server_of_mps_without_its_clients_is_nobody(observe: Observe, mps_server: int) -> None:
+    """The driver tells of the server alone: the clients may be the run's or not, so whose it is is null, and that is said once."""
+    gpu = Gpu(processes=[Process(pid=mps_server, memory_bytes=GIB, sm_util_pct=50)])
+    scenario = Scenario(gpus=[gpu])
+    seen = observe(scenario, polled(1, 2, 3))
+    assert [(row["pid"], row["in_run"]) for row in seen.gpu_process] == [(mps_server, None)] * 3
+    assert seen.column("run_processes") == [None] * 3
+    ((kind, message, subject),) = seen.events
+    assert (kind, subject) == ("mps_clients_hidden", scenario.uuid(0))
+    assert "shared through MPS" in message
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_server_of_mps_belongs_to_whom_it_serves(
+    observe: Observe, mps_server: int, tmp_path: Path, mine: bool
+) -> None:
+    """Where the driver lists the clients, it is the run's if one of them is."""
+    pid_file = tmp_path / "pid"
+    client = Process(pid_file=pid_file, kinds="m") if mine else Process(pid=os.getpid(), kinds="m")
+    gpu = Gpu(processes=[Process(pid=mps_server), client])
+    body = f"child = bench.child({str(pid_file)!r})\n{polled(1)}\nchild.communicate()"
+    seen = observe(Scenario(gpus=[gpu]), body)
+    assert [row["in_run"] for row in seen.gpu_process] == [mine, mine]
+    assert seen.kinds() == ["mps_seen"]

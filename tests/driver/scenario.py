@@ -42,13 +42,12 @@ class Timeline:
 
     def at(self, t_ns: int) -> int:
         """The value at an instant."""
-        index = sum(1 for time in self.times_ns[1:] if time <= t_ns)
-        return self.values[index]
+        return self.values[sum(1 for time in self.times_ns[1:] if time <= t_ns)]
 
     def integral(self, from_ns: int, to_ns: int) -> int:
         """The exact integral: value x nanoseconds."""
-        starts = (min(from_ns, self.times_ns[0]), *self.times_ns[1:])
-        ends = (*self.times_ns[1:], max(to_ns, self.times_ns[-1]))
+        inner = self.times_ns[1:]
+        starts, ends = (min(from_ns, self.times_ns[0]), *inner), (*inner, max(to_ns, self.times_ns[-1]))
         spans = zip(starts, ends, self.values, strict=True)
         return sum(value * max(0, min(end, to_ns) - max(start, from_ns)) for start, end, value in spans)
 
@@ -65,14 +64,14 @@ class Timeline:
 class Process:
     """A process on a GPU from `start_s` to `end_s` (null: for all time).
 
-    Give `pid`, or `pid_file`: a path in which the pid will be found as text. A process from a file is on the GPU while the file names a
-    living process, so a test can make the command that it records a GPU process (`sh -c 'echo $$ > FILE; exec ...'`).
+    Give `pid`, or `pid_file`: a path in which the pid will be found as text. Such a process is on the GPU while the file names a living one.
 
     Attributes:
         kinds: some of `c` (compute), `g` (graphics), `m` (MPS client); one process may be in several lists.
         memory_bytes: null: the driver does not say.
-        sm_util_pct: what the per-process samples say; the driver lists only samples above zero.
+        sm_util_pct: what the per-process samples say, which are those above zero.
         sample_pid: what the samples call it, where they speak of another PID namespace than the lists; 0: the same.
+        elsewhere: the pid in the file is one of another namespace than the caller's: it is not asked whether it lives.
     """
 
     pid: int = 0
@@ -82,6 +81,7 @@ class Process:
     sm_util_pct: Steps = 0
     memory_util_pct: Steps = 0
     sample_pid: int = 0
+    elsewhere: bool = False
     start_s: float | None = None
     end_s: float | None = None
 
@@ -90,10 +90,11 @@ class Process:
         who = f"pid_file={quote(str(self.pid_file))}" if self.pid_file else f"pid={self.pid}"
         parts = [f"process {who} kinds={self.kinds} memory={-1 if self.memory_bytes is None else self.memory_bytes}"]
         parts += [f"sample_pid={self.sample_pid}"] if self.sample_pid else []
+        parts += ["elsewhere=1"] if self.elsewhere else []
         parts += [f"start={ns(self.start_s)}"] if self.start_s is not None else []
         parts += [f"end={ns(self.end_s)}"] if self.end_s is not None else []
-        sm, mem = Timeline.of(self.sm_util_pct, 1000), Timeline.of(self.memory_util_pct, 1000)
-        return [" ".join(parts), f"series sm {sm.text()}", f"series mem {mem.text()}"]
+        used = {"sm": self.sm_util_pct, "mem": self.memory_util_pct}
+        return [" ".join(parts), *(f"series {name} {Timeline.of(steps, 1000).text()}" for name, steps in used.items())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,8 +354,7 @@ class Event:
 
     def line(self) -> str:
         """As the library reads it."""
-        instance = [f"gi={self.gi}"] if self.gi is not None else []
-        instance += [f"ci={self.ci}"] if self.ci is not None else []
+        instance = [f"{name}={value}" for name, value in (("gi", self.gi), ("ci", self.ci)) if value is not None]
         return " ".join([f"event gpu={self.gpu} at={ns(self.at_s)} type={self.kind} data={self.data}", *instance])
 
 
@@ -435,7 +435,7 @@ def garbage(
 
     Args:
         what: `util`, `memory_util`, `memory`, `power`, `power_average`, `energy`, `sm_clock`, `memory_clock`, `temperature`, `pstate`, `reasons`,
-            `pcie_tx`, `pcie_rx`, `process_pid`, `process_memory`, `process_sm` or `process_mem`.
+            `pcie_tx`, `pcie_rx`, `process_pid`, `process_memory`, `process_sm`, `process_mem` or `virtualization`.
         value: what the driver says instead.
         gpu: on this GPU only.
         from_s: from this second on.

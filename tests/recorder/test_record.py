@@ -290,7 +290,11 @@ def test_the_short_way_and_the_full_parser_know_the_same_options():
 
 @pytest.mark.parametrize(
     "argv",
-    [["--hz", "2", "--", "a", "--hz"], ["-q", "--label=a=b", "--label", "c=d", "x", "-q"], ["--live", "--", "--", "y"]],
+    [
+        ["--hz", "2", "--call-budget=3", "--", "a", "--hz"],
+        ["-q", "--label=a=b", "--label", "c=d", "x", "-q"],
+        ["--live", "--", "--", "y"],
+    ],
 )
 def test_the_short_way_and_the_full_parser_read_the_same(argv, monkeypatch):
     import typer

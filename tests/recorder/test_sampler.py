@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpucost.clock import SystemClock
 from gpucost.collectors.base import Context, SourceUnavailable, Tier
-from gpucost.recorder.sampler import Runner, TierState
+from gpucost.recorder.sampler import Runner, TierState, backoff_s
 
 SECOND = 1_000_000_000
 
@@ -123,6 +123,12 @@ def test_a_failing_sample_is_reported_and_tried_again():
     assert events[0] == ("collector_failed", "fake failed to sample: no")
     assert events[1][0] == "collector_recovered"
     assert runner.status["errors"] == 1
+
+
+def test_after_a_few_failures_the_next_try_comes_later_and_later():
+    """A driver that is reloaded is back within seconds; what stays broken costs a try a minute."""
+    assert [backoff_s(failures) for failures in range(1, 14)] == [1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert backoff_s(10**6) == 60
 
 
 def test_a_failing_start_is_reported_and_tried_again():

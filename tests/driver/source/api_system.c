@@ -193,7 +193,7 @@ EXPORT int nvmlDeviceGetPersistenceMode(Device *device, unsigned *mode) {
 
 EXPORT int nvmlDeviceGetVirtualizationMode(Device *device, unsigned *mode) {
     ENTER(device);
-    *mode = 0; /* none */
+    *mode = (unsigned)garbled(device, "virtualization", 0); /* none, unless a scenario says otherwise */
     return SUCCESS;
 }
 

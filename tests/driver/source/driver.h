@@ -73,6 +73,7 @@ enum ProcessKind { K_COMPUTE, K_GRAPHICS, K_MPS };
 typedef struct {
     unsigned pid, sample_pid; /* sample_pid, if not 0: what samples call it, where they speak of another namespace */
     char *pid_file; /* if not NULL: the pid is what this file says, and the process is gone when that pid is */
+    bool elsewhere; /* the pid is one of another namespace: it is not asked whether it lives */
     enum ProcessKind kinds[3];
     int kind_count;
     int64_t memory; /* bytes; negative: the driver does not say */

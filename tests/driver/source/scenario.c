@@ -118,6 +118,7 @@ static void read_process(char **words, int count) {
     process->pid = (unsigned)number(words, count, "pid", 0);
     process->sample_pid = (unsigned)number(words, count, "sample_pid", 0);
     process->pid_file = string(words, count, "pid_file", NULL);
+    process->elsewhere = number(words, count, "elsewhere", 0) != 0;
     process->memory = number(words, count, "memory", 0);
     process->start = number(words, count, "start", INT64_MIN);
     process->end = number(words, count, "end", NEVER);

@@ -154,7 +154,7 @@ unsigned pid_of(const Process *process, int64_t t) {
     if (!file) return 0;
     if (fscanf(file, "%u", &pid) != 1) pid = 0;
     fclose(file);
-    return pid && is_alive(pid) ? pid : 0;
+    return pid && (process->elsewhere || is_alive(pid)) ? pid : 0;
 }
 
 /* Bytes allocated on a device, without what the driver reserves. */
