@@ -31,8 +31,8 @@ demo: $(STAMP)  ## record an example agent and show what it cost
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto
 
-torture: $(STAMP)  ## the long form of the fault-injection suite (docs/reliability.md)
-	$(BIN)/python tests/torture/run.py
+torture: $(STAMP)  ## the long form of the fault-injection suite, in under an hour (ARGUMENTS="--write FILE": its tables for docs/reliability.md)
+	$(BIN)/python tests/torture/run.py $(ARGUMENTS)
 
 check: $(STAMP)  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

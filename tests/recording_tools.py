@@ -95,6 +95,20 @@ def with_environment(entry: str) -> list[int]:
     return found
 
 
+def of_session(leader: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                state, _, _, session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(session) == leader and state not in "ZX":
+                found.append(int(folder.name))
+    return found
+
+
 def fill(path: Path) -> None:
     """Write a file until its disk is full."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT)

@@ -2,7 +2,8 @@
 
 The command stays in the recorder's process group, so the terminal's own signals (Ctrl-C, Ctrl-Z, hang-up) reach it exactly as they would
 without gpucost, pipelines and job control included. Signals that somebody sends to the recorder alone are passed on. The two are told
-apart by `si_code`: the kernel's own signals (SI_KERNEL) went to the whole group, anything else was meant for this process.
+apart by `si_code`, since the kernel's own signals (SI_KERNEL) went to the whole group; and, for signals that a process sent, by a witness
+in the recorder's group, which has those that the group got.
 
 Everything here runs before and while the command runs, so it imports only what it cannot do without.
 """
@@ -11,6 +12,8 @@ import errno
 import os
 import signal
 import sys
+
+from gpucost.recorder.witness import Witness
 
 _SI_KERNEL = 0x80
 _JOB_STOPS = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -154,6 +157,7 @@ class Supervisor:
         self._ended_others: dict[int, int] = {}
         self._own: set[int] = set()
         self.command: Command | None = None
+        self.witness = Witness()
 
     def die_if_asked_already(self) -> None:
         """End now if a deadly signal arrived before the command was started: nobody would pass it on."""
@@ -169,6 +173,7 @@ class Supervisor:
 
         time_ns, mono_ns = time.time_ns(), time.monotonic_ns()
         self.command = Command(spawn(argv, environ, self.original_mask), time_ns, mono_ns)
+        self.witness.start()  # after the command, so that it costs it no time
         return self.command
 
     def adopt(self, pid: int) -> None:
@@ -185,6 +190,7 @@ class Supervisor:
         Returns:
             The number of a signal that was passed on (or would have been, had the command not ended), or None.
         """
+        self.witness.sweep()
         # Not sigtimedwait: when a stop and a continuation interrupt it, CPython hands back whatever was on the stack.
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
         info = signal.sigwaitinfo(self._waited)
@@ -202,15 +208,21 @@ class Supervisor:
         command = self.command
         if command is None or command.status is not None:
             return None if number in self._ignored else number
-        if info.si_pid == command.pid and info.si_code != _SI_KERNEL:
-            return number  # an editor stops its whole group, for example: whom the command meant has it already
-        if info.si_code == _SI_KERNEL:
-            return number  # the terminal sent it to the whole group: the command has it already
-        try:
-            os.kill(command.pid, number)
-        except ProcessLookupError:
-            self.reap()
+        if not self._has_it_already(command, info):
+            try:
+                os.kill(command.pid, number)
+            except ProcessLookupError:
+                self.reap()
         return number
+
+    def _has_it_already(self, command: Command, info: signal.struct_siginfo) -> bool:
+        """Whether the command got the signal too, from whoever sent it."""
+        # The terminal sends to the whole group. The command itself, an editor that stops for example, has whom it means.
+        if info.si_code == _SI_KERNEL or info.si_pid == command.pid:
+            self.witness.settle(info.si_signo)
+            return True
+        # A command that has left the group was not among those who got it.
+        return self.witness.got(info.si_signo, info.si_pid) and _group_of(command.pid) == os.getpgrp()
 
     def reap(self) -> None:
         """Collect every child that ended or stopped."""
@@ -233,9 +245,12 @@ class Supervisor:
 
                 command.status = status
                 command.ended_time_ns, command.ended_mono_ns = time.time_ns(), time.monotonic_ns()
+                self.witness.stop()
         elif pid in self._own and not os.WIFSTOPPED(status):
             self._own.discard(pid)
             self._ended_others[pid] = status
+        elif not os.WIFSTOPPED(status):
+            self.witness.ended(pid)
 
     def _stop_like_command(self, number: int) -> None:
         """Stop as the command did, so that the shell's job control sees what it would see without gpucost."""
@@ -249,6 +264,13 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop)
         os.kill(os.getpid(), number)  # returns when the shell continues the group
         signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def detach_stdio(*, keep_stderr: bool) -> None:
@@ -275,6 +297,6 @@ def run(argv: list[str], environ: dict[str, str]) -> tuple[int, Command]:
     supervisor.die_if_asked_already()
     command = supervisor.start(argv, environ)
     while command.status is None:
-        supervisor.wait(3600.0)
+        supervisor.wait(1.0)
     code = command.exit_code
     return (1 if code is None else code), command

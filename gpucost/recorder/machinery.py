@@ -30,7 +30,10 @@ _RUN_MODULE = "import sys, runpy; sys.path.append(sys.argv.pop(1)); name = sys.a
 
 
 class Machinery:
-    """One recorder at work. Created after the command was started; `start`, `serve`, `finish` in this order."""
+    """One recorder at work. Created after the command was started; `start`, `serve`, `finish` in this order.
+
+    `segment_age_ns` is the time from one rotation of the journal to the next, and a sealer is started after `seal_after` of them.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Machinery:
         manifest_folder: str | None = None,
         clock: Clock | None = None,
         segment_age_ns: int = MAX_AGE_NS,
+        seal_after: int = 1,
     ) -> None:
         self.options = options
         self.supervisor = supervisor
@@ -65,10 +69,11 @@ class Machinery:
         self.events = EventLog(self.writer.emit, self.clock)
         self.live = LiveLine(self.manifest, self.clock) if options.live and os.isatty(2) else None
         self.runners: list[Runner] = []
-        self.status: dict[str, Any] = {"recorder": {"own_pids": set()}}
+        self.status: dict[str, Any] = {"recorder": {"own_pids": supervisor.witness.pids}}
         self._lock_fd = -1
         self._manifest_dirty = False
-        self._sealing_wanted = False
+        self._seal_after = seal_after
+        self._rotations = 0  # since a sealer was started
         self.sealer: int | None = None
 
     def start(self) -> None:
@@ -166,12 +171,12 @@ class Machinery:
         if self.sealer is not None and self.supervisor.ended(self.sealer) is not None:
             self.status["recorder"]["own_pids"].discard(self.sealer)
             self.sealer = None
-        if self._sealing_wanted and self.sealer is None:
-            self._sealing_wanted = False
+        if self._rotations >= self._seal_after and self.sealer is None:
+            self._rotations = 0
             self.sealer = self.start_own("gpucost.store.seal", self.run_dir, "--host", self.host)
 
     def _want_sealing(self) -> None:
-        self._sealing_wanted = True
+        self._rotations += 1
 
     def start_own(self, module: str, *arguments: str) -> int | None:
         """Start a short-lived Python of our own, which is no part of the command's tree.

@@ -130,7 +130,7 @@ def _record_into(
 def _only_wait(supervisor: "Supervisor") -> int:
     command = supervisor.command
     while command is not None and command.status is None:
-        supervisor.wait(3600.0)
+        supervisor.wait(1.0)
     code = command.exit_code if command is not None else None
     return 1 if code is None else code
 

@@ -36,6 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 """What a row of a table is about, besides its time: the columns that tell apart rows of one instant."""
 
 _VERSION_KEY = b"gpucost.schema_version"
+_MAX_VERSION_DIGITS = 9
 _TABLE_KEY = b"gpucost.table"
 _WRITER_KEY = b"gpucost.writer"
 _SEQ_KEY = b"gpucost.seq"
@@ -243,7 +244,10 @@ class PartFile:
 
     def _check_metadata(self) -> None:
         version = self._metadata.get(_VERSION_KEY, b"")
-        if not version.isdigit() or self._metadata.get(_TABLE_KEY) != self._table.name.encode():
+        if (
+            not (version.isdigit() and len(version) <= _MAX_VERSION_DIGITS)
+            or self._metadata.get(_TABLE_KEY) != self._table.name.encode()
+        ):
             raise _damaged(self._path, "it is not a part of this table")
         if int(version) > SCHEMA_VERSION:
             raise NewerSchemaError(
@@ -280,7 +284,16 @@ class PartFile:
             yield
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            MemoryError,
+            RecursionError,
+        ) as error:
             raise _damaged(self._path, str(error)) from error
 
 

@@ -406,6 +406,18 @@ def test_a_newer_schema_asks_for_an_upgrade(sealed):
     assert caught.value.hint == "upgrade gpucost"
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(b"gpucost.schema_version", b"9" * 5000), (b"gpucost.problems", b"[" * 100_000)],
+)
+def test_metadata_that_no_gpucost_wrote_makes_a_part_a_damaged_one(sealed, key, value):
+    path = sealed / PART
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, key: value}), path)
+    with pytest.raises(DamagedRunError):
+        load(str(sealed))
+
+
 def _rewrite(run: Path, name: str, column: pa.Array) -> None:
     path = run / PART
     table = pq.read_table(path)

@@ -21,6 +21,7 @@ from driver.scenario import (
     init_hangs,
     slow,
 )
+from gpucost.collectors import _nvml_trial
 from torture.rows import Row, side_by_side
 from torture.trial import Trial, judge, tried
 
@@ -31,7 +32,18 @@ GARBAGE = (
 NONSENSE = (0, 1, 101, 2**31 - 1, 2**32 - 1, 2**63 - 1)
 NOT_SUPPORTED = 3
 UNINITIALIZED = 1
-FIELDS = (15, 82, 83, 186, 185, 190, 194, 195, 235, 236, 237, 238)
+FIELDS = (
+    _nvml_trial._POWER_AVERAGE,
+    _nvml_trial._POWER_INSTANT,
+    _nvml_trial._ENERGY,
+    _nvml_trial._ENERGY_BY_SCOPE,
+    _nvml_trial._PCIE_SENT,
+    _nvml_trial._PCIE_RECEIVED,
+    *_nvml_trial._NVLINK.values(),
+    *_nvml_trial._HELD_DOWN.values(),
+)
+"""All that a recording asks for."""
+
 NEVER_STRUCK = {"nvmlErrorString", "nvmlInit_v2", "nvmlInitWithFlags"}
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from gpucost import config
 from gpucost.errors import GpucostError
 from gpucost.manifest import Gpu
@@ -158,10 +161,123 @@ def _parquet(subject: Path, chance: random.Random) -> Callable[[], object]:
         path = chance.choice(paths)
         for other, data in sound.items():
             other.write_bytes(data)
-        path.write_bytes(_damage(sound[path], chance))
+        if chance.random() < 0.4:
+            _rewrite(path, chance)
+        else:
+            path.write_bytes(_damage(sound[path], chance))
         return load(str(run), tables=[path.parent.name])
 
     return read
+
+
+def _rewrite(path: Path, chance: random.Random) -> None:
+    """A sound Parquet file, as another program could leave it there, with columns, values or metadata that do not belong."""
+    with path.open("rb") as file:
+        table = pq.read_table(file)
+    for _ in range(chance.choice([1, 1, 2])):
+        table = chance.choice(_REWRITES)(table, chance)
+    with path.open("wb") as file:
+        pq.write_table(table, file)
+
+
+def _column(table: pa.Table, chance: random.Random) -> int:
+    return chance.randrange(max(1, table.num_columns)) if table.num_columns else -1
+
+
+def _put(table: pa.Table, index: int, values: object) -> pa.Table:
+    return table.set_column(index, table.column_names[index], values) if index >= 0 else table
+
+
+def _other_type(table: pa.Table, chance: random.Random) -> pa.Table:
+    one = chance.choice(
+        [
+            "text",
+            2**63 - 1,
+            -1,
+            1e308,
+            float("nan"),
+            float("inf"),
+            b"\xff\xfe",
+            [1],
+            {"a": 1},
+            True,
+            "\x1b[31m",
+            "../..",
+            None,
+            0.5,
+        ]
+    )
+    return _put(table, _column(table, chance), pa.array([one] * len(table)))
+
+
+def _holes(table: pa.Table, chance: random.Random) -> pa.Table:
+    index = _column(table, chance)
+    if index < 0:
+        return table
+    values = [None if chance.random() < 0.3 else value for value in table.column(index).to_pylist()]
+    return _put(table, index, pa.array(values, type=table.column(index).type))
+
+
+def _extremes(table: pa.Table, chance: random.Random) -> pa.Table:
+    """Values of the right type that no device and no clock gives."""
+    index = _column(table, chance)
+    if index < 0:
+        return table
+    kind = table.column(index).type
+    hostile: list[object] = ["", "\0", "a" * 5000, "../../x", "\x1b]0;x\x07"]
+    if pa.types.is_integer(kind):
+        hostile = [2 ** (kind.bit_width - 1) - 1, 0, 1] + (
+            [] if pa.types.is_unsigned_integer(kind) else [-(2 ** (kind.bit_width - 1)), -1]
+        )
+    elif pa.types.is_floating(kind):
+        hostile = [float("nan"), float("inf"), float("-inf"), -1.0, 3e38, 1e-40]
+    elif pa.types.is_boolean(kind):
+        hostile = [True, False, None]
+    values = [chance.choice(hostile) if chance.random() < 0.3 else value for value in table.column(index).to_pylist()]
+    return _put(table, index, pa.array(values, type=kind))
+
+
+def _metadata(table: pa.Table, chance: random.Random) -> pa.Table:
+    known = dict(table.schema.metadata or {})
+    key = chance.choice([*known, b"gpucost.schema_version", b"gpucost.problems", b"ARROW:schema"])
+    known[key] = chance.choice(
+        [
+            b"",
+            b"-1",
+            b"999",
+            b"\xff",
+            b"[]",
+            b"[[1, 2, 3]]",
+            b"[[[[",
+            b"nan",
+            b"1-",
+            b"\x1b[31m",
+            b"9" * 5000,
+            b"[" * 100_000,
+        ]
+    )
+    if chance.random() < 0.3:
+        known.pop(key)
+    return table.replace_schema_metadata(known)
+
+
+_REWRITES: tuple[Callable[[pa.Table, random.Random], pa.Table], ...] = (
+    _other_type,
+    _holes,
+    _extremes,
+    _metadata,
+    lambda table, chance: table.remove_column(_column(table, chance)) if table.num_columns else table,
+    lambda table, chance: table.append_column("x\x1b[31m", pa.nulls(len(table), pa.int64())),
+    lambda table, chance: table.slice(0, chance.choice([0, 1])),
+    lambda table, chance: pa.concat_tables([table, table]),
+    lambda table, chance: table.rename_columns([name.upper() for name in table.column_names]),
+    lambda table, chance: table.select(list(reversed(table.column_names))),
+    lambda table, chance: (
+        table.slice(1).append_column(table.schema.field(0).with_name("twice"), table.slice(1).column(0))
+        if table.num_columns
+        else table
+    ),
+)
 
 
 def _marks(subject: Path, chance: random.Random) -> Callable[[], object]:
@@ -264,5 +380,7 @@ def _spoil(path: Path, chance: random.Random) -> None:
     elif way == 3:
         path.unlink()
         path.symlink_to(path.parents[3] / "outside" / "sentinel" if len(path.parents) > 3 else "/dev/null")
+    elif way < 6 and path.suffix == ".parquet":
+        _rewrite(path, chance)
     else:
         path.write_bytes(_damage(path.read_bytes(), chance))

@@ -17,6 +17,8 @@ class Row:
         lost: what was lost, in a few words.
         failures: what went otherwise than promised; empty when the promise held.
         notes: further lines, such as a distribution.
+        table: the same as a table, with its head first, for the page that tells of it.
+        took_s: how long it took.
     """
 
     room: str
@@ -25,6 +27,8 @@ class Row:
     lost: str = ""
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    table: list[list[str]] = field(default_factory=list)
+    took_s: float = 0.0
 
     def check(self, condition: object, failure: str) -> bool:
         """Note a failure unless the condition holds."""
@@ -48,14 +52,29 @@ def side_by_side(work: Callable[[Any], Any], items: Iterable[Any], workers: int)
         return list(pool.map(work, items))
 
 
+def markdown(table: list[list[str]], *, words: int) -> Iterable[str]:
+    """A table's lines; the first so many columns are words, the others figures."""
+    head, *rest = table
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "|".join("---" if number < words else "---:" for number in range(len(head))) + "|"
+    yield from ("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in rest)
+
+
 def distribution(values: Iterable[float], edges: Iterable[float]) -> str:
     """How many values lie below each edge, and the largest."""
-    left, parts = sorted(values), []
-    if not left:
+    found, steps = list(values), list(edges)
+    if not found:
         return "none"
-    top = left[-1]
+    *counts, more = counted(found, steps)
+    parts = [f"<{edge:g} s: {count}" for edge, count in zip(steps, counts, strict=True)]
+    return "  ".join([*parts, f"more: {more}", f"worst {max(found):.2f} s"])
+
+
+def counted(values: Iterable[float], edges: Iterable[float]) -> list[int]:
+    """How many values lie below each edge and not below the one before, and how many beyond the last."""
+    left, counts = sorted(values), []
     for edge in edges:
         count = sum(1 for value in left if value < edge)
-        parts.append(f"<{edge:g} s: {count}")
+        counts.append(count)
         left = left[count:]
-    return "  ".join([*parts, f"more: {len(left)}", f"worst {top:.2f} s"])
+    return [*counts, len(left)]

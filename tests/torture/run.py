@@ -1,19 +1,28 @@
 """The long form of the suite: every row, with its full count.
 
-python tests/torture/run.py [--share N] [ROOM ...]     from the repository's root; `--share 10` does a tenth of everything
+python tests/torture/run.py [--share N] [--lanes N] [--write FILE] [ROOM ...]     from the repository's root
+
+`--share 10` does a tenth of everything; two rows run side by side (`--lanes`); `--write` keeps the tables as Markdown.
 """
 
 import argparse
+import json
+import os
+import platform
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from torture import clocks, commands, disk, drivers, kills, readers, scale, together
-from torture.rows import Row
+from torture import clocks, commands, deliveries, disk, drivers, kills, readers, scale, together
+from torture.rows import Row, markdown
 
 Work = Callable[[Path], Row | list[Row]]
 
@@ -46,11 +55,12 @@ def plan(share: int) -> dict[str, list[Work]]:
         ],
         "commands": [
             lambda f: commands.signal_matrix(f, every=share),
+            lambda f: deliveries.deliveries(f, every=share),
             lambda f: commands.odd_commands(f, children=2000, output_mib=1024),
             commands.editor,
         ],
         "scale": [
-            lambda f: scale.days(f, 72.0 / share),
+            lambda f: scale.days(f, 72.0 / share, gpus=8),
             lambda f: scale.many_gpus(f, 30.0),
             lambda f: scale.many_processes(f, 5000),
             lambda f: scale.many_stages(f, 10_000),
@@ -64,27 +74,88 @@ def plan(share: int) -> dict[str, list[Work]]:
     }
 
 
-def rows(rooms: list[str], share: int, folder: Path) -> Iterator[Row]:
-    """Do it, row by row."""
-    chosen = plan(share)
-    for room in rooms or chosen:
-        for number, work in enumerate(chosen[room]):
-            found = work(folder / f"{room}-{number}")
-            yield from found if isinstance(found, list) else [found]
+def do(room: str, number: int, share: int, folder: Path) -> list[Row]:
+    """One item of the plan; whatever breaks in it is a failure of its row."""
+    began = time.monotonic()
+    try:
+        found = plan(share)[room][number](folder)
+    except Exception:  # the other rows are done all the same
+        found = Row(room, f"item {number}", failures=[traceback.format_exc(limit=-3)])
+    rows = found if isinstance(found, list) else [found]
+    for row in rows:
+        row.took_s = (time.monotonic() - began) / len(rows)
+    return rows
+
+
+def do_apart(room: str, number: int, share: int, folder: Path) -> list[Row]:
+    """The same in a process of its own, so that rows that run side by side do not share a memory and a lock."""
+    folder.mkdir(parents=True)
+    said = folder / "rows.json"
+    line = [sys.executable, __file__, "--share", str(share), "--one", room, str(number), str(folder)]
+    code = subprocess.run(line, check=False).returncode
+    if not said.exists():
+        return [Row(room, f"item {number}", failures=[f"it ended with {code}"])]
+    return [Row(**row) for row in json.loads(said.read_text())]
+
+
+def all_rows(rooms: list[str], share: int, lanes: int, folder: Path) -> Iterator[list[Row]]:
+    """Do it, so many items at a time; the rows as they come."""
+    items = [(room, number) for room, works in plan(share).items() if room in rooms for number in range(len(works))]
+    with ThreadPoolExecutor(lanes) as pool:
+        work = {pool.submit(do_apart, *item, share, folder / f"{item[0]}-{item[1]}"): item for item in items}
+        for done in as_completed(work):
+            yield done.result()
+
+
+def page(rows: list[Row], took_s: float) -> str:
+    """The tables of a run as Markdown, for docs/reliability.md."""
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    lines = [f"{len(rows)} rows in {took_s / 60:.0f} minutes; {machine}.", ""]
+    for row in rows:
+        if row.table:
+            lines += [f"{row.times} kills; {row.lost}.", "", *markdown(row.table, words=1), ""]
+    table = [["", "what was tried", "what was lost", "times", "seconds"]]
+    table += [[row.room, row.tried, row.lost, f"{row.times:,}", f"{row.took_s:.0f}"] for row in rows]
+    lines += [*markdown(table, words=3), ""]
+    failures = [f"* **{row.room}, {row.tried}**: {failure}" for row in rows for failure in row.failures]
+    return "\n".join([*lines, *(["Broken promises:", "", *failures, ""] if failures else [])])
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=", ".join(plan(1)))
+    parser.add_argument("--share", type=int, default=1, help="do one N-th of everything")
+    parser.add_argument("--lanes", type=int, default=2, help="so many rows at a time")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables there, as Markdown")
+    parser.add_argument("--one", nargs=3, metavar=("ROOM", "NUMBER", "FOLDER"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if unknown := set(given.rooms) - set(plan(1)):
+        parser.error(f"no such room: {', '.join(sorted(unknown))}")
+    return given
 
 
 def main() -> int:
     """Returns 0 when every promise held, else 1."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=", ".join(plan(1)))
-    parser.add_argument("--share", type=int, default=1, help="do one N-th of everything")
-    arguments = parser.parse_args()
-    failed, began = 0, time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="gpucost-torture-") as folder:
-        for row in rows(arguments.rooms, arguments.share, Path(folder)):
-            print("\n".join(row.lines()), flush=True)
-            failed += bool(row.failures)
-    print(f"{failed or 'no'} row(s) failed; {time.monotonic() - began:.0f} s")
+    given = arguments()
+    if given.one:
+        room, number, folder = given.one
+        found = do(room, int(number), given.share, Path(folder) / "work")
+        (Path(folder) / "rows.json").write_text(json.dumps([asdict(row) for row in found]))
+        return 0
+    rows: list[Row] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="gpucost-torture-", ignore_cleanup_errors=True) as folder:
+        for found in all_rows(given.rooms or list(plan(1)), given.share, given.lanes, Path(folder)):
+            for row in found:
+                print("\n".join(row.lines()), flush=True)
+            rows += found
+    took_s = time.monotonic() - began
+    failed = sum(bool(row.failures) for row in rows)
+    print(f"{failed or 'no'} row(s) failed; {took_s:.0f} s")
+    if given.write:
+        order = list(plan(1))
+        given.write.write_text(page(sorted(rows, key=lambda row: order.index(row.room)), took_s))
     return 1 if failed else 0
 
 
