@@ -13,7 +13,7 @@ import pandas as pd
 from gpucost.analyzers import energy as energies
 from gpucost.analyzers import frames, host, ledger, precision, quality, slow, utilization
 from gpucost.analyzers.activity import Leaves, read_leaves, weigh
-from gpucost.analyzers.arrays import FloatArray, IntArray, distinct_texts, rows_of, table, truths
+from gpucost.analyzers.arrays import FloatArray, IntArray, Rows, distinct_texts, rows_of, table, truths
 from gpucost.analyzers.finer import refine
 from gpucost.analyzers.frames import GpuResult
 from gpucost.analyzers.holding import judge, read_polls
@@ -49,9 +49,9 @@ class _Run:
     gpu: pd.DataFrame
     gpu_process: pd.DataFrame
     gpu_sample: pd.DataFrame
-    rows: dict[str, IntArray]
-    sample_rows: dict[str, IntArray]
-    process_rows: dict[str, IntArray]
+    rows: Rows
+    sample_rows: Rows
+    process_rows: Rows
     visible_hosts: set[str]
     lost: dict[str, list[int]]
     mps_hides: set[str]

@@ -5,6 +5,7 @@ A frame may come from an older or another recorder: a column that is missing or 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -24,12 +25,46 @@ FAR_NS = 1 << 60
 """36 years: what lies further from the run's start is not a time of the run."""
 
 
-def rows_of(frame: pd.DataFrame, column: str) -> dict[str, IntArray]:
-    """Row numbers by the text in a column, each in the frame's order; rows without a text are left out."""
+class Rows(Mapping[str, "IntArray"]):
+    """Row numbers by a text, each in the frame's order. Those of texts whose rows lie side by side are made when they are asked for."""
+
+    def __init__(self, spans: dict[str, tuple[int, int]], scattered: dict[str, IntArray]) -> None:
+        self._spans, self._scattered = spans, scattered
+
+    def __getitem__(self, name: str) -> IntArray:
+        span = self._spans.get(name)
+        return self._scattered[name] if span is None else np.arange(*span, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._spans
+        yield from self._scattered
+
+    def __len__(self) -> int:
+        return len(self._spans) + len(self._scattered)
+
+
+def rows_of(frame: pd.DataFrame, column: str) -> Rows:
+    """Row numbers by the text in a column; rows without a text are left out."""
     if column not in frame.columns or not len(frame):
-        return {}
-    codes, names = pd.factorize(frame[column])
-    return {str(name): np.flatnonzero(codes == code).astype(np.int64) for code, name in enumerate(names)}
+        return Rows({}, {})
+    values = frame[column]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, names = values.cat.codes.to_numpy(), values.cat.categories
+    else:
+        codes, names = pd.factorize(values)
+    heads = np.append(0, np.flatnonzero(codes[1:] != codes[:-1]) + 1)
+    tails = np.append(heads[1:], len(codes))
+    found, runs = np.unique(codes[heads], return_counts=True)
+    spans, scattered = {}, {}
+    for code, count in zip(found.tolist(), runs.tolist(), strict=True):
+        if code < 0:
+            continue
+        if count == 1:
+            run = np.flatnonzero(codes[heads] == code)[0]
+            spans[str(names[code])] = int(heads[run]), int(tails[run])
+        else:
+            scattered[str(names[code])] = np.flatnonzero(codes == code).astype(np.int64)
+    return Rows(spans, scattered)
 
 
 def _picked(values: pd.Series, rows: IntArray | None) -> pd.Series:
@@ -53,6 +88,23 @@ def floats(
     found = np.array(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
     found[~((found >= low) & (found <= high))] = np.nan
     return found
+
+
+def known_floats(
+    frame: pd.DataFrame, column: str, rows: IntArray, *, low: float = -_MOST, high: float = _MOST
+) -> tuple[IntArray, FloatArray]:
+    """The positions in `rows` at which a column is known, ascending, and what it is there; as `floats`, but quick for a sparse column."""
+    sparse = column in frame.columns and isinstance(frame[column].dtype, pd.SparseDtype)
+    if sparse and len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        array = frame[column].array
+        first, end = np.searchsorted(array.sp_index.indices, [rows[0], rows[-1] + 1])
+        at = array.sp_index.indices[first:end].astype(np.int64) - rows[0]
+        values = array.sp_values[first:end].astype(np.float64)
+    else:
+        values = floats(frame, column, rows, low=low, high=high)
+        at = np.arange(len(values))
+    some = (values >= low) & (values <= high)
+    return at[some], values[some]
 
 
 def times(frame: pd.DataFrame, column: str, rows: IntArray | None = None) -> tuple[IntArray, BoolArray]:

@@ -18,12 +18,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "power_average_w",
         "energy_j",
         "temperature_c",
-        "sm_clock_mhz",
-        "tensor_active_pct",
-        "fp32_active_pct",
-        "fp64_active_pct",
-        "dram_active_pct",
-        "activity_window_ns",
         "processes",
         "run_processes",
         "clocks_event_reasons",
@@ -41,3 +35,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "machine": ("cpu_util_pct", "memory_used_bytes"),
 }
 """Columns by table; of a table that is not named, all."""
+
+HEADROOM = (
+    "sm_clock_mhz",
+    "tensor_active_pct",
+    "fp32_active_pct",
+    "fp64_active_pct",
+    "dram_active_pct",
+    "activity_window_ns",
+)
+"""Columns of `gpu` that only the headroom reads, so only where a card has a profile."""

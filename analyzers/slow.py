@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gpucost.analyzers.arrays import floats, table, texts, times
+from gpucost.analyzers.arrays import known_floats, table, texts, times
 from gpucost.analyzers.timeline import partition
 
 if TYPE_CHECKING:
@@ -121,15 +121,18 @@ def slow_of(frame: pd.DataFrame, rows: IntArray, gpu: Gpu, period_ns: int, end_n
         end_ns: the run's length.
     """
     t_ns, known = times(frame, "t_ns", rows)
-    rows, t_ns = rows[known], t_ns[known]
-    order = np.argsort(t_ns, kind="stable")
-    order = order[np.append(True, np.diff(t_ns[order]) > 0)[: len(order)]]
+    if not known.all():
+        rows, t_ns = rows[known], t_ns[known]
 
     def read(column: str, low: float = 0) -> Readings:
-        """The known readings of a column, in time order."""
-        values = floats(frame, column, rows, low=low, high=_LARGEST)[order]
-        some = np.isfinite(values)
-        return Readings(t_ns[order][some], values[some])
+        """The known readings of a column, in time order, the first of each moment."""
+        at, values = known_floats(frame, column, rows, low=low, high=_LARGEST)
+        moments = t_ns[at]
+        if (moments[1:] > moments[:-1]).all():
+            return Readings(moments, values)
+        order = np.argsort(moments, kind="stable")
+        order = order[np.append(True, np.diff(moments[order]) > 0)]
+        return Readings(moments[order], values[order])
 
     counted = {
         name: _by_counter(name, [read(column) for column in cause.counters], end_ns) for name, cause in CAUSES.items()

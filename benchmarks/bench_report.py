@@ -219,8 +219,9 @@ def gpu_rows(hour: int, index: int, state: GpuState, random: np.random.Generator
         "clocks_event_reasons": np.where(working, 4 * random.integers(0, 2, count), 1),
         "pcie_tx_bytes": state.tx_bytes + sent,
         "pcie_rx_bytes": state.rx_bytes + received,
-        "processes": np.where(np.arange(count) % HZ == 0, 1.0, np.nan),
-        "run_processes": np.where(np.arange(count) % HZ == 0, 1.0, np.nan),
+        **{name: np.where(np.arange(count) % HZ == 0, 1.0, np.nan) for name in ("processes", "run_processes")},
+        **once_a_second(hour, count),
+        **activity(working, random),
     }
     state.energy_mj, state.tx_bytes, state.rx_bytes = (
         int(energy[-1]),
@@ -228,6 +229,36 @@ def gpu_rows(hour: int, index: int, state: GpuState, random: np.random.Generator
         state.rx_bytes + int(received[-1]),
     )
     return columns
+
+
+def once_a_second(hour: int, count: int) -> dict[str, object]:
+    """What the recorder asks for once a second: time in which the clocks were held down, and the link."""
+    asked = np.arange(count) % HZ == 0
+    grown = (hour * count + np.arange(count)) * (NS // HZ)
+    shares = {
+        "sw_power_cap_ns": 0.4,
+        "sw_thermal_ns": 0.01,
+        "hw_thermal_ns": 0,
+        "hw_power_brake_ns": 0,
+        "sync_boost_ns": 0,
+    }
+    held = {name: np.where(asked, (grown * share).astype(np.int64), np.nan) for name, share in shares.items()}
+    return {**held, "pcie_link_gen": np.where(asked, 5, np.nan), "pcie_link_width": np.where(asked, 16, np.nan)}
+
+
+def activity(working: np.ndarray, random: np.random.Generator) -> dict[str, object]:
+    """What the performance monitor says, in windows of two ticks."""
+    ends = np.arange(len(working)) % 2 == 1
+    names = (
+        "sm_active_pct",
+        "sm_occupancy_pct",
+        "tensor_active_pct",
+        "fp32_active_pct",
+        "fp64_active_pct",
+        "dram_active_pct",
+    )
+    rates = {name: np.where(ends, working * random.integers(20, 90, len(working)), np.nan) for name in names}
+    return {"activity_window_ns": np.where(ends, 2 * NS // HZ, np.nan), **rates}
 
 
 def gpu_sample_rows(hour: int, index: int, random: np.random.Generator) -> dict[str, object]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gpucost._config_file import Config
     from gpucost.analyzers.model import Settings
     from gpucost.bench.model import Profile
+    from gpucost.manifest import Manifest
     from gpucost.recording import Recording
     from gpucost.report.model import Report
 
@@ -60,15 +61,19 @@ def load_report(
     Raises:
         GpucostError: the run, an option or the configuration cannot be read.
     """
-    from gpucost.analyzers.reads import COLUMNS
+    from gpucost.analyzers.reads import COLUMNS, HEADROOM
     from gpucost.config import load as load_config
+    from gpucost.store.manifest_io import read_manifest
     from gpucost.store.reader import load
 
     if config is None:
         config = load_config()
     settings = _settings(config, idle_after_s, idle_split)
+    columns = {**COLUMNS, **_COLUMNS}
+    if _profiles(read_manifest(os.fspath(path))):
+        columns["gpu"] = (*columns["gpu"], *HEADROOM)
     return report_of(
-        load(os.fspath(path), columns={**COLUMNS, **_COLUMNS}, grouped=("gpu", "gpu_sample", "gpu_process")),
+        load(os.fspath(path), columns=columns, grouped=("gpu", "gpu_sample", "gpu_process")),
         settings,
         config=config,
         price=price,
@@ -115,16 +120,16 @@ def report_of(
         settings,
         intensity=intensity,
         pue=config.pue if config else None,
-        profiles=_profiles(recording) if profiles is None else profiles,
+        profiles=_profiles(recording.manifest) if profiles is None else profiles,
     )
 
 
-def _profiles(recording: Recording) -> dict[str, Profile]:
+def _profiles(manifest: Manifest) -> dict[str, Profile]:
     """The profiles that are kept of the run's own cards."""
     from gpucost.bench.store import best_for
 
-    driver = recording.manifest.driver.get("driver")
-    found = {gpu.uuid: best_for(gpu.uuid, driver) for gpu in recording.manifest.gpus if gpu.held and not gpu.simulated}
+    driver = manifest.driver.get("driver")
+    found = {gpu.uuid: best_for(gpu.uuid, driver) for gpu in manifest.gpus if gpu.held and not gpu.simulated}
     return {uuid: profile for uuid, profile in found.items() if profile is not None}
 
 

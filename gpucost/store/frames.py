@@ -23,6 +23,8 @@ _OPEN_ENDED = frozenset({"end_time_ns", "end_mono_ns"})
 _CATEGORICAL = frozenset({"gpu_uuid"})
 _MOST_FLOAT32 = 1 << 24
 """Whole numbers up to this are exact as float32."""
+_SPARSE_BYTES = 12
+"""What a number takes where a column is kept as positions and numbers; it is, where that takes less than all its rows would."""
 _LONG = 64
 """Rows in a run, on average, from which it pays to copy whole runs."""
 _WORTH_THREADS_ROWS = 200_000
@@ -47,7 +49,8 @@ class FrameBuilder:
             table: the table.
             columns: the columns that the frame is to have; None for all. The keys of its rows and their times on the run's axis always come.
             grouped: order the rows by what they are about, and by time within that, which is how parts hold them, so it takes less time;
-                keep numbers that float32 holds exactly as float32; and leave out columns that are unknown in every row.
+                keep numbers that float32 holds exactly as float32, and those that are known in few rows as sparse float64; and leave
+                out columns that are unknown in every row.
         """
         self._grouped = grouped and bool(KEYS[table.name])
         self._table = table
@@ -59,6 +62,8 @@ class FrameBuilder:
         self.last_ns: int | None = None
         self._pieces: list[pa.Table] = []
         self._hosts: list[tuple[str, int, int]] = []
+        self._few: dict[str, dict[int, _Few]] = {}
+        self._rows = 0
 
     def add(self, rows: pa.Table, host: str, shift_ns: int) -> None:
         """Take rows of one host; `mono_ns + shift_ns` is their time on the run's axis."""
@@ -69,10 +74,22 @@ class FrameBuilder:
             column = piece.column(name)
             if not pa.types.is_dictionary(column.type):
                 piece = piece.set_column(piece.schema.get_field_index(name), name, column.dictionary_encode())
-        self._pieces.append(piece.drop_columns([name for name in piece.column_names if _is_unknown(piece, name)]))
+        aside = [name for name in piece.column_names if _is_unknown(piece, name) or self._is_put_aside(piece, name)]
+        self._pieces.append(piece.drop_columns(aside))
+        self._rows += piece.num_rows
         self._hosts.append((host, shift_ns, piece.num_rows))
         times = (pc.max(piece.column(name)).as_py() for name in self._times)
         self.last_ns = max((time + shift_ns for time in times if time is not None), default=self.last_ns)
+
+    def _is_put_aside(self, piece: pa.Table, name: str) -> bool:
+        """Keep a column that few rows know as positions and numbers, at once: Arrow would keep room for all that is not there."""
+        column, kind = piece.column(name), self._kinds[name]
+        number = kind.startswith(("float", "int")) and name not in self._required and name not in KEYS[self._table.name]
+        dense = 4 if kind in ("float32", "int16", "int32") else 9
+        if not (self._grouped and number) or (len(column) - column.null_count) * _SPARSE_BYTES > dense * len(column):
+            return False
+        self._few.setdefault(name, {})[len(self._pieces)] = _Few.of(column, self._rows)
+        return True
 
     def frame(self, problems: ProblemLog) -> pd.DataFrame:
         """The frame; the builder is empty after this, and each column is let go as it is turned, so that rows are not in memory twice."""
@@ -82,8 +99,8 @@ class FrameBuilder:
         order = self._order(rows, host_codes, next(iter(axis.values())).numbers, problems)
         columns = {name: rows.column(name) for name in rows.column_names}
         del rows
-        data = self._data(columns, order)
-        pa.default_memory_pool().release_unused()
+        count = len(order) if order is not None else self._rows
+        data = self._data(columns, order) | {name: self._sparse(name, order, count) for name in list(self._few)}
         for name in list(axis):
             line = axis.pop(name)
             data[name] = _integers(line, nullable=name == "end_t_ns", order=order)
@@ -104,6 +121,19 @@ class FrameBuilder:
         with ThreadPoolExecutor(_THREADS) as pool:
             return dict(zip(names, pool.map(turned, names), strict=True))
 
+    def _sparse(self, name: str, order: "_Order | None", count: int) -> object:
+        """A column of which few rows are known."""
+        pieces = self._few.pop(name).values()
+        rows = np.concatenate([piece.start + piece.rows for piece in pieces])
+        values = np.concatenate([piece.known.cast(pa.float64(), safe=False).to_numpy() for piece in pieces])
+        if order is not None:
+            rows = order.places(rows)
+            there = np.flatnonzero(rows >= 0)
+            there = there[np.argsort(rows[there], kind="stable")]
+            rows, values = rows[there], values[there]
+        values[np.isinf(values)] = np.nan
+        return _sparse_array(values, rows.astype(np.int32), count)
+
     def _joined(self) -> pa.Table:
         schema = arrow_schema(self._table)
         if self._pieces:
@@ -111,11 +141,14 @@ class FrameBuilder:
             kept.update(*(piece.column_names for piece in self._pieces))
             present = [name for name in self.read if name in kept]
             whole = []
-            while self._pieces:
+            for number in range(len(self._pieces)):
                 piece = self._pieces.pop(0)
                 for name in set(present).difference(piece.column_names):
-                    piece = piece.append_column(name, pa.nulls(piece.num_rows, schema.field(name).type))
+                    few, kind = self._few.get(name, {}).get(number), schema.field(name).type
+                    full = pa.nulls(piece.num_rows, kind) if few is None else few.spread(piece.num_rows, kind)
+                    piece = piece.append_column(name, full)
                 whole.append(piece.select(present))
+            self._few = {name: pieces for name, pieces in self._few.items() if name not in kept}
             return pa.concat_tables(whole).unify_dictionaries()
         fields = [schema.field(name) for name in self.read]
         typed = [
@@ -192,6 +225,43 @@ class FrameBuilder:
         return frame.drop(index=double.index[double]).reset_index(drop=True)
 
 
+class _Few(NamedTuple):
+    """A column of a piece in which few rows are known: which, and what.
+
+    Attributes:
+        start: the piece's first row in the table.
+        rows: in the piece, ascending.
+        known: what those rows have.
+    """
+
+    start: int
+    rows: Codes
+    known: pa.ChunkedArray
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray, start: int) -> "_Few":
+        return cls(start, np.flatnonzero(column.is_valid().to_numpy()), column.drop_null())
+
+    def spread(self, count: int, kind: pa.DataType) -> pa.ChunkedArray:
+        """The column with all its rows again."""
+        place = np.zeros(count, dtype=np.int64)
+        place[self.rows] = np.arange(len(self.rows))
+        unknown = np.ones(count, dtype=bool)
+        unknown[self.rows] = False
+        return self.known.take(pa.array(place, mask=unknown)).cast(kind)
+
+
+def _sparse_array(values: Numbers, rows: Numbers, count: int) -> object:
+    """A sparse column that never was a dense one; pandas before 3.1 has no public way to it."""
+    make = getattr(pd.arrays.SparseArray, "from_indices", None)
+    if make is not None:
+        return make(values, rows, count, fill_value=np.nan)
+    from pandas._libs.sparse import IntIndex
+
+    index = IntIndex(count, rows)  # type: ignore[call-arg]
+    return pd.arrays.SparseArray(values, sparse_index=index, fill_value=np.nan, dtype=pd.SparseDtype("float64", np.nan))
+
+
 def _is_unknown(piece: pa.Table, name: str) -> bool:
     """Whether a column has no value in any row of a piece: then it is left out, because Arrow would keep room for all that is not there."""
     return bool(piece.column(name).null_count == piece.num_rows)
@@ -212,6 +282,10 @@ class _Order(Protocol):
         """A column of the source in the frame's order."""
         ...
 
+    def places(self, rows: Codes) -> Codes:
+        """Where these rows of the source go, -1 for those that are left out."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -229,13 +303,18 @@ class _Rows:
         return self._rows
 
     def put(self, piece: Numbers, start: int, into: Numbers) -> None:
-        if self._places is None or len(self._places) < start + len(piece):
-            count = max(start + len(piece), int(self._rows.max(initial=-1)) + 1)
-            self._places = np.full(count, -1, dtype=np.int64)
-            self._places[self._rows] = np.arange(len(self._rows))
-        places = self._places[start : start + len(piece)]
+        places = self.places(np.arange(start, start + len(piece)))
         kept = places >= 0
         into[places[kept]] = piece[kept]
+
+    def places(self, rows: Codes) -> Codes:
+        if self._places is None:
+            self._places = np.full(int(self._rows.max(initial=-1)) + 1, -1, dtype=np.int64)
+            self._places[self._rows] = np.arange(len(self._rows))
+        known = rows < len(self._places)
+        return (
+            np.where(known, self._places[np.where(known, rows, 0)], -1) if len(self._places) else np.full(len(rows), -1)
+        )
 
     def taken(self, values: Numbers) -> Numbers:
         taken: Numbers = values[self._rows]
@@ -286,6 +365,10 @@ class _Runs:
             low, high = max(start, int(self.starts[run])), min(end, int(self.ends[run]))
             place = int(self.goes[run]) + low - int(self.starts[run])
             into[place : place + high - low] = piece[low - start : high - start]
+
+    def places(self, rows: Codes) -> Codes:
+        run = np.searchsorted(self.starts, rows, side="right") - 1
+        return rows - self.starts[run] + self.goes[run]
 
     def taken(self, values: Numbers) -> Numbers:
         if len(self.starts) == 1:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpucost.errors import DamagedRunError, UsageError
@@ -138,6 +139,7 @@ class Loader:
             if name == "stage" and name in self._wanted:
                 self._add_marks(builder)
             frames[name] = builder.frame(self.problems)
+            pa.default_memory_pool().release_unused()  # what turning it took
         if self.manifest.status == RECORDING and not self.live:
             self.problems.add(
                 "not_closed", "the recorder did not close this run: it was killed, or the machine went down"

@@ -15,7 +15,7 @@ import gpucost
 from analysis_strategies import any_recordings
 from gpucost.analyzers import Analysis, analyze
 from gpucost.analyzers import analysis as analyses
-from gpucost.analyzers.reads import COLUMNS
+from gpucost.analyzers.reads import COLUMNS, HEADROOM
 from gpucost.schema import TABLES
 from gpucost.store.parquet import KEYS
 
@@ -36,7 +36,7 @@ def same(one: Analysis, other: Analysis) -> None:
 
 
 def test_every_column_that_an_analysis_reads_is_one_that_a_report_loads() -> None:
-    loaded = ALWAYS | {column for columns in COLUMNS.values() for column in columns}
+    loaded = ALWAYS | set(HEADROOM) | {column for columns in COLUMNS.values() for column in columns}
     loaded |= {column for name, table in TABLES.items() if name not in COLUMNS for column in table.columns}
     read = set()
     for path in Path(gpucost.__file__).parent.joinpath("analyzers").glob("**/*.py"):
@@ -79,4 +79,5 @@ def test_what_the_performance_monitor_gave_is_loaded_for_the_headroom() -> None:
     from gpucost.analyzers import headroom
 
     names = {headroom.TENSOR, headroom.FP32, headroom.FP64, headroom.DRAM, headroom._WINDOW}
-    assert names <= set(COLUMNS["gpu"])
+    assert names | {"sm_clock_mhz"} == set(HEADROOM)
+    assert set(HEADROOM) <= set(TABLES["gpu"].columns)
