@@ -93,10 +93,15 @@ class Result:
     processes: list[int] = field(default_factory=list)
 
 
-def gpucost_argv(bench: Bench, hz: float) -> list[str]:
+def gpucost_argv(bench: Bench, hz: float, *options: str) -> list[str]:
     """`gpucost record`, everything on, as a user types it."""
     program = str(Path(sys.executable).with_name("gpucost"))
-    return [program, "record", "--quiet", "--runs", "runs", "--hz", f"{hz:g}", "--", *bench.command]
+    return [program, "record", "--quiet", "--runs", "runs", "--hz", f"{hz:g}", *options, "--", *bench.command]
+
+
+def every_call_argv(bench: Bench, hz: float) -> list[str]:
+    """The same without a budget for the driver's calls: it then makes every call at every tick, as the floor does."""
+    return gpucost_argv(bench, hz, "--call-budget", "100")
 
 
 def gpucost_kept(folder: Path, hz: float) -> float:
@@ -125,6 +130,7 @@ def lines(folder: Path, ending: str) -> int:
 CONTENDERS = [
     Contender("C loop (the floor)", lambda bench, hz: [bench.floor, f"{hz:g}", "3600"]),
     Contender("gpucost record", gpucost_argv, RUNS),
+    Contender("gpucost, every call", every_call_argv, RUNS),
     Contender(
         "nvitop collector",
         lambda bench, hz: [bench.script("python"), "-c", NVITOP.format(period=1 / hz)],

@@ -90,7 +90,8 @@ static void every_tick(void *gpu) {
     temperature_of(gpu, temperature);
 }
 
-static void every_second(void *gpu) {
+static void every_second(void *gpu, int ticks_see_power) {
+    Field held_down[5] = {{.id = 74}, {.id = 76}, {.id = 269}, {.id = 270}, {.id = 271}};
     static uint64_t buffer[MOST_ENTRIES * 8];
     unsigned long long before = (unsigned long long)time(NULL) * 1000000 - 1000000;
     unsigned count, type;
@@ -98,9 +99,10 @@ static void every_second(void *gpu) {
     graphics_of(gpu, (count = MOST_ENTRIES, &count), buffer);
     mps_of(gpu, (count = MOST_ENTRIES, &count), buffer);
     samples_of(gpu, buffer, (count = MOST_ENTRIES, &count), before);
-    for (unsigned kind = 0; kind < 3; kind++) buffered_of(gpu, kind, before, &type, (count = MOST_ENTRIES * 4, &count), buffer);
+    for (unsigned kind = ticks_see_power ? 1 : 0; kind < 3; kind++) buffered_of(gpu, kind, before, &type, (count = MOST_ENTRIES * 4, &count), buffer);
     generation_of(gpu, &count);
     width_of(gpu, &count);
+    fields_of(gpu, 5, held_down);
 }
 
 int main(int argc, char **argv) {
@@ -116,7 +118,7 @@ int main(int argc, char **argv) {
     for (int64_t due = began; due < began + (int64_t)(seconds * 1e9); due += period, ticks++) {
         struct timespec until = {.tv_sec = due / NS, .tv_nsec = due % NS};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-        for (unsigned i = 0; i < count && due >= second; i++) every_second(gpus[i]);
+        for (unsigned i = 0; i < count && due >= second; i++) every_second(gpus[i], period <= NS * 3 / 20);
         if (due >= second) second += NS;
         for (unsigned i = 0; i < count; i++) every_tick(gpus[i]);
     }
