@@ -93,3 +93,19 @@ def test_work_that_goes_through_mps_is_a_note(doctor, mps_server):
     code, out = doctor(Scenario(gpus=[Gpu(activity=Activity(), processes=[Process(pid=mps_server)])]))
     assert code == 0
     assert "shared through MPS, and the driver lists the server alone" in " ".join(out.split())
+
+
+def test_what_is_true_of_several_gpus_of_one_model_is_said_once():
+    from io import StringIO
+
+    from gpucost.render.doctor import render
+
+    system = {"platform": "Linux", "python": "3.12", "pid_namespace": "host"}
+    said = [("GPU 0 (A)", "no GPM"), ("GPU 1 (A)", "no GPM"), ("GPU 2 (B)", "no energy"), ("GPU 0 (A)", "no energy")]
+    findings = [{"state": "note", "about": about, "text": text, "advice": ""} for about, text in said]
+    out = StringIO()
+    render({"complete": True, "system": system, "findings": findings, "gpus": [], "calls": {}}, out)
+    assert [line for line in out.getvalue().splitlines() if line.startswith("note")] == [
+        "note     GPU 0, 1 (A): no GPM",
+        "note     GPU 2 (B); GPU 0 (A): no energy",
+    ]
