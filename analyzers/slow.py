@@ -47,7 +47,7 @@ HARDWARE_EVENTS = ("xid", "ecc_error", "row_remap", "gpu_unavailable", "gpu_reco
 _LEAP_NS = 2_000_000_000
 """A counter that grew by this much more than the time that passed did not count time."""
 
-_LARGEST = 2.0**63
+_LARGEST = 2.0**62  # what is larger is no reading, and no int64 either
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 

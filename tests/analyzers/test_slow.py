@@ -58,6 +58,12 @@ def test_without_a_counter_the_reasons_at_each_tick_are_samples_of_it() -> None:
     assert cause(found, "thermal")["held_back_ns"] == 0
 
 
+def test_reasons_that_are_no_bits_are_unknown() -> None:
+    """A driver's garbage, larger than any integer that it could be."""
+    found = cause(analyzed(10, clocks_event_reasons=2.0**63), "power_cap")
+    assert (found["basis"], math.isnan(found["held_back_ns"])) == ("unknown", True)
+
+
 def test_what_nothing_was_read_of_is_unknown_and_not_zero() -> None:
     found = cause(analyzed(10), "thermal")
     assert math.isnan(found["held_back_ns"])
