@@ -60,7 +60,7 @@ def test_without_a_counter_the_reasons_at_each_tick_are_samples_of_it() -> None:
 
 def test_reasons_that_are_no_bits_are_unknown() -> None:
     """A driver's garbage, larger than any integer that it could be."""
-    found = cause(analyzed(10, clocks_event_reasons=2.0**63), "power_cap")
+    found = cause(analyzed(10, clocks_event_reasons=2**63 - 1), "power_cap")
     assert (found["basis"], math.isnan(found["held_back_ns"])) == ("unknown", True)
 
 
