@@ -395,13 +395,13 @@ def over_rotations(bench: Bench, seconds: float) -> None:
         process = start(gpucost_argv(bench, 10.0), bench.environ, folder)
         time.sleep(WARM_UP_S)
         before_s, before = cpu_s(list(tree(process.pid, leave_out=COMMAND))), time.monotonic()
-        sampler, whole, sealing = [], [], 0
+        sampler, whole, processes = [], [], []
         while time.monotonic() - before < seconds:
             time.sleep(1.0)
             pids = list(tree(process.pid, leave_out=COMMAND))
             sampler.append(pss_bytes([process.pid]))
             whole.append(pss_bytes(pids))
-            sealing += len(pids) > 1
+            processes.append(len(pids))
         after_s, after = cpu_s(list(tree(process.pid, leave_out=COMMAND))), time.monotonic()
         stop(process, None)
         frame = read_run(folder)
@@ -411,6 +411,7 @@ def over_rotations(bench: Bench, seconds: float) -> None:
         print(f"\none recording of {seconds:g} s at 10 Hz, sealed while it ran ({recorder['status']})")
         print(f"  CPU, sealing included         {(after_s - before_s) / (after - before) * 1000:.1f} ms a second")
         print(f"  PSS of the sampling process   {max(sampler) / MIB:.1f} MiB at most, {sampler[0] / MIB:.1f} at first")
+        sealing = sum(count > min(processes) for count in processes)
         print(f"  PSS of all while sealing      {max(whole) / MIB:.1f} MiB at most, for {sealing} s of {seconds:g}")
         print(
             f"  sealed                        {parts / len(frame):.1f} bytes a GPU-tick (target 25), {size_of(run) / (after - before):,.0f} bytes a second in all"
